@@ -69,7 +69,7 @@ types: $(STAMP)
 check: lint types containers test
 
 # Ten times as many examples for every property (tests/examples.py), 20,000 random transcripts through the timeline, 4,000 random
-# schedules of rotations and of gathered logs, 2,000 of whole files, and 68,000 calls after which memory has to have levelled off.
+# schedules of rotations and of gathered logs, 2,000 of whole files, 10,000 of matching and of calls with audio, and 68,000 calls after which memory has to have levelled off.
 thorough: $(STAMP)
 	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e --ignore=tests/debian
 	TUNERD_EXAMPLES=2000 $(BIN)/python -m pytest --timeout=1800 tests/intake/test_file_model.py

@@ -49,6 +49,7 @@ def keep_from(ledger: LedgerConfig) -> Retention:
         recordings_s=ledger.keep_recordings_s,
         max_failed_bytes=ledger.max_failed_bytes,
         documents=ledger.keep_documents,
+        marks_s=ledger.keep_marks_s,
     )
 
 

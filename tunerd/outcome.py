@@ -50,6 +50,8 @@ class FailReason(StrEnum):
     """Its audio is larger than Tuner's storage takes; nothing was sent."""
     AUDIO_FORM = "audio_form"
     """Its audio has to be uploaded, and the key is of the form send-calls, which has no upload."""
+    AUDIO_HOST_LOST = "audio_host_lost"
+    """Its audio is on the disk of an instance of the fleet that is gone; nothing was sent."""
 
 
 class AudioReason(StrEnum):
@@ -65,6 +67,7 @@ class AudioReason(StrEnum):
     AUDIO_TOO_LARGE = "audio_too_large"
     AUDIO_UNREADABLE = "audio_unreadable"
     AUDIO_FORM = "audio_form"
+    AUDIO_HOST_LOST = "audio_host_lost"
 
 
 class RetryReason(StrEnum):

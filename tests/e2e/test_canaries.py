@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from yarl import URL
 
 from tests.audio.made import wav
+from tests.audio.s3_stub import BUCKET, KEY_ID, SECRET, S3Stub, s3_stub
 from tests.e2e.harness import Daemon, call_document, command, config_text, manifest, put, running, until
 
 CANARIES = {
@@ -266,3 +268,37 @@ async def test_no_canary_of_an_upload_sings(tmp_path: Path) -> None:
     assert stored.count(b"canaryfield22") >= 1, "the target of the open upload is stored, and nothing else of it"
     good = [line for line in stored.split(b"canarykey33/") if line.startswith(b"good")]
     assert not good, "a target is erased when its upload ends"
+
+
+async def test_no_canary_of_a_signed_url_sings(tmp_path: Path) -> None:
+    """Recordings lie in a bucket, and Tuner gets signed URLs, which its answers repeat. Nothing that only a signed URL or the
+    bucket's credentials have is seen: one call is taken, one refused, one tried again, and one names an object that is not there."""
+    for name in ("calls", "recordings"):
+        (tmp_path / name).mkdir()
+    token = "canarysessiontoken66"
+    bucket = S3Stub(tokens=(token,), objects={"canary/a.wav": wav()})
+    async with parrot() as (url, heard), s3_stub(bucket):
+        config = tmp_path / "tunerd.yaml"
+        text = config_text(url, tmp_path, source="    audio: presign")
+        config.write_text(text.replace("format: json", "format: json\n  level: debug"))
+        kinds = ("ok", "rejected", "error", "missing")
+        async with running(config, environ=bucket.environ(AWS_SESSION_TOKEN=token)) as daemon:
+            for kind in kinds:
+                audio = f"s3://{BUCKET}/canary/{'b' if kind == 'missing' else 'a'}.wav"
+                put(tmp_path / "calls" / f"{kind}.json", call_document(f"{kind}-1") | {"audio": audio})
+            await until(lambda: {"ok-1", "rejected-1", "error-1"} <= {body["call_id"] for body in heard})
+            await until(lambda: {"error-1", "missing-1"} <= {line["call_id"] for line in daemon.told("to be retried")})
+            told = {page: await daemon.get(page) for page in ("/metrics", "/", "/status.json", "/failed?reason=rejected")}
+            for kind in kinds:
+                told[f"page of {kind}"] = await daemon.get(f"/call?id={kind}-1")
+                for option in ((), ("--json",)):
+                    told[f"status {kind} {option}"] = (await command(config, "status", f"{kind}-1", *option))[1]
+            for words in (("failed",), ("failed", "--json"), ("status",)):
+                told[" ".join(words)] = (await command(config, *words))[1]
+            assert await daemon.stop() == 0
+        told["log"] = daemon.said
+    sent = {query["X-Amz-Security-Token"] for body in heard for query in [URL(body["recording_url"]).query]}
+    assert sent == {token}, "the canaries reached Tuner, where they belong"
+    signatures = {URL(body["recording_url"]).query["X-Amz-Signature"] for body in heard}
+    canaries = {SECRET, KEY_ID, token, "X-Amz-", *signatures}
+    assert {where: found for where, said in told.items() if (found := [one for one in canaries if one in said])} == {}

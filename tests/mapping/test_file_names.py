@@ -12,6 +12,7 @@ from tunerd.config import AudioSettings, Source
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.file_pattern import FILES, FilePattern
 from tunerd.mapping import manifest_sources
+from tunerd.mapping.file_names import wrong_pattern
 from tunerd.mapping.source import SourceMapping
 
 CALL = """
@@ -147,3 +148,13 @@ def test_wrong_literal_text_is_found_at_load() -> None:
     for rule, words in [("concat('/a/', doc.id)", "begins with /"), ("concat('../', doc.id)", "`..`"), ("'a.wav'", "same name")]:
         problems = problems_of(f'{CALL}recording:\n  - {{file: "{rule}"}}\n', audio=AudioSettings(publish="upload"))
         assert [words in problem for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_wrong"),
+    [(["[", "]"], True), (["x[", "a]"], True), (["x[ab]", "-*.wav"], False), (["[!]a]", "[[]"], False), (["a]"], False)],
+)
+def test_a_value_never_stands_between_brackets(pieces: list[str], is_wrong: bool) -> None:
+    """An id between `[` and `]` of two texts would stand for one of its characters, and find the file of another call."""
+    wrong = wrong_pattern(pieces)
+    assert (wrong is not None and "without `]`" in wrong) == is_wrong

@@ -34,6 +34,7 @@ _TO_DO: Final = {
     "tunerd retry {it} --recording LOCATION",
     "audio_too_large": "record in a smaller format, or convert the file in its place, then: tunerd retry {it}",
     "audio_form": "put a create-call key (tr_api_...) in place, or set `audio: presign`, then: tunerd retry {it}",
+    "audio_host_lost": "start the instance that has the audio again, with its disk, then: tunerd retry {it}",
     "upload_target_lost": "Tuner has the call without its audio, and nobody can add it; to clear it: tunerd dismiss {it}",
     "upload_not_offered": "Tuner has the call without its audio: ask Tuner about uploads, then: tunerd dismiss {it}",
     "upload_expired": "Tuner has the call without its audio: see why its storage could not be reached; tunerd dismiss {it}",

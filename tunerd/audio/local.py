@@ -142,7 +142,7 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except LeavesSource as exc:
-        what = f"{path} {exc.why} it has to be in; put the file itself there, or name the link's target under `audio.files`"
+        what = f"{path} {exc.why} it has to be in; put the file itself there, or let the rule name the file behind the link"
         raise AudioUnreadable(what) from exc
     except OSError as exc:
         raise _trouble(path, exc) from exc

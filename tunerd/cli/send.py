@@ -33,9 +33,9 @@ Example:
   tunerd send call.json
   tunerd send call.json --recording-url https://audio.example/call.wav
 \b
-An object in a bucket is signed, and a rule of `audio: {url: ...}` is applied, as `tunerd run` does it. Audio that is uploaded
-needs `tunerd run --once`. No recording is asked for first (`verify:`). Nothing is written to the ledger, and nothing is retried.
-Exit code 0: Tuner accepted every call; 1: it did not.
+An object in a bucket is signed, and a rule of `audio: {url: ...}` is applied, as `tunerd run` does it.
+Audio that is uploaded needs `tunerd run --once`. No recording is asked for first (`verify:`).
+Nothing is written to the ledger, and nothing is retried. Exit code 0: Tuner accepted every call; 1: it did not.
 """
 
 

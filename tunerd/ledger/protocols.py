@@ -356,6 +356,7 @@ class Retention:
     recordings_s: float
     max_failed_bytes: int
     documents: int = 200
+    marks_s: float = 7 * 86_400.0  # of an instance of a fleet that is gone
 
 
 @record
@@ -375,7 +376,7 @@ FAR_AT_ONCE: Final = FarRule(at_once=True)
 
 
 class Maintenance(Protocol):
-    """What time does: waits end, kept rows are removed."""
+    """What time does: waits end, kept rows are removed. In a fleet one instance does that for all (`tick`, `trim`)."""
 
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
         """Decide the waiting calls whose next wait is over. Returns those that failed by it, and when to tick next."""
@@ -392,7 +393,7 @@ class Maintenance(Protocol):
         ...
 
     async def shift(self, seconds: float) -> None:
-        """The wall clock jumped by `seconds`: move due times and waits with it."""
+        """The wall clock jumped by `seconds`: move due times and waits with it. Not in a fleet in which others live."""
 
     async def close(self) -> None:
         """Finish what is queued, checkpoint, close, release the lock."""

@@ -16,6 +16,8 @@ from tunerd.mapping.scope import NameScope
 NamePieces: TypeAlias = "Sequence[str | Run]"
 """Literal text, and what gives text from a document."""
 
+_CLASS: Final = re.compile(r"\[!?\]?[^\]]*\]")
+"""`[...]`, one of several characters."""
 _MOST_CHARS: Final = 1024
 _MOST_BYTES: Final = 255
 """Of one file name, on every file system in use."""
@@ -47,6 +49,8 @@ def wrong_pattern(pieces: NamePieces) -> str | None:
         return "begins with /: write the directory under `in:`, and here the name below it"
     if any(part in ("..", "**") for text in literals for part in text.split("/")):
         return "has `..` or `**` in it: a name stays below the directory of `in:`, and `*` stands for one name"
+    if any("[" in _CLASS.sub("", text) for text in literals):
+        return "has `[` without `]` in one text: write `[...]` in one piece, or `[[]` for the sign itself"
     return None
 
 

@@ -128,7 +128,8 @@ def look(
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
                 own = Partner(found=partner.found, is_near=partner.is_near and not close[0])
-                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=store.wants.far, now=now)
+                far = store.wants.far if own.is_near else store.wants.far_rule()
+                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=far, now=now)
                 offers[want.position] = Candidate(found=own.found, at=at)
     return offers
 
@@ -180,7 +181,7 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
         source, key, started_at_ms = next(iter(store.touched))
         del store.touched[source, key, started_at_ms]
         seekers = list(store.wants.seekers_near(source, key, started_at_ms))
-        for other, at_ms in store.recordings.other_names(source, key) if is_files_source(source) else ():
+        for other, at_ms in store.recordings.other_names(source, key, started_at_ms) if is_files_source(source) else ():
             seekers += store.wants.seekers_near(source, other, at_ms)
         for call in dict.fromkeys(want.call for want in seekers):
             row = store.calls.get(call)

@@ -53,12 +53,6 @@ def owner_of(store: Store, location: str, volume: int) -> int:
     return store.db.volumes.owner(volume) if is_local else 0
 
 
-def owner_by_hand(store: Store, row: LedgerRow, location: str) -> int:
-    """The same of a location that a person names at this instance."""
-    is_local = row.volume != 0 and stored_location(location).kind in (LocationKind.FILE, LocationKind.EMBEDDED)
-    return store.db.volumes.own if is_local else 0
-
-
 def first_state(location: str, plan: AudioPlan | None) -> AudioState:
     """With which a new call begins that brings this location; `add_first` has to follow."""
     is_uploaded = plan is not None and plan.publish is Publish.UPLOAD and not _is_url(location)

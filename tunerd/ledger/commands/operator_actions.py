@@ -5,7 +5,7 @@ from typing import Final
 
 from tunerd.call import AudioState, Call, Choice, RefusedDocument, State
 from tunerd.ledger.commands.join import resolve
-from tunerd.ledger.commands.locate_audio import located, owner_by_hand
+from tunerd.ledger.commands.locate_audio import located, owner_of
 from tunerd.ledger.commands.place_call import SAME_START_MS, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
 from tunerd.ledger.matching import Free
@@ -30,6 +30,7 @@ _WITHOUT_RECORDING: Final = REVIVABLE | {
     FailReason.AUDIO_UNREADABLE,
     FailReason.AUDIO_CHANGED,
     FailReason.AUDIO_TOO_LARGE,
+    FailReason.AUDIO_HOST_LOST,
 }
 """A person may give a call that failed for these another recording."""
 
@@ -98,7 +99,7 @@ def use_recording(store: Store, row_id: int, location: str, now: float) -> State
     if known is not None:
         store.recordings.take(known.row, row.row)
     expires_at, identity = (None, "") if known is None else (known.expires_at, known.identity)
-    owner = owner_by_hand(store, row, location) if known is None else known.owner
+    owner = owner_of(store, location, row.volume) if known is None else known.owner
     if known is not None and known.location is not None and location == bare(location):
         location = known.location  # with its signature
     store.thaw(row)

@@ -1,11 +1,13 @@
 """What time does: waits end, and what is past its retention is removed."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from tunerd.call import State
-from tunerd.ledger import FailedCall, Retention
+from tunerd.ledger import FailedCall, FarRule, Retention
 from tunerd.ledger.commands.join import is_revivable, match, resolve
+from tunerd.ledger.sql.other_instances import UPKEEP
 from tunerd.ledger.sql.store import Store
 
 VANISHED_KEPT_S: Final = 7 * 86_400.0
@@ -15,6 +17,8 @@ _TRIM_AT_ONCE: Final = 1000
 
 def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
     """See Maintenance.tick. At most 256 calls at once; if more are due, the next tick is due now."""
+    if not store.db.others.acts_for_all(UPKEEP):
+        return (), None
     undecided = store.calls.undecided(now, _AT_ONCE)
     store.wants.hold_of([row.row for row in undecided])
     ended = [resolve(store, row, now) for row in undecided]
@@ -29,8 +33,22 @@ def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
     return tuple(one for one in ended if isinstance(one, FailedCall)), min(times, default=None)
 
 
+def set_far_rule(store: Store, rule: FarRule) -> None:
+    """See Maintenance.set_far_rule."""
+    store.wants.far = rule
+    store.db.others.note_reading(rule.not_before == math.inf)
+
+
+def shift(store: Store, seconds: float) -> None:
+    """See Maintenance.shift. Where others live the times are theirs, too, and their clocks did not jump."""
+    if store.db.others.is_alone():
+        store.shift(seconds)
+
+
 def trim(store: Store, keep: Retention, now: float) -> int:
     """See Maintenance.trim."""
+    if not store.db.others.acts_for_all(UPKEEP):
+        return 0
     left = _TRIM_AT_ONCE
     store.bodies.keep(keep.documents)
     for states, kept_s in (((State.SENT, State.IGNORED), keep.sent_s), ((State.FAILED,), keep.failed_s)):

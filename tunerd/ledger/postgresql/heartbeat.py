@@ -5,15 +5,16 @@ from collections.abc import Callable
 
 import psycopg
 
+from tunerd.clock import Clock
 from tunerd.ledger.postgresql.instances import BEAT, END, Instance, boottime
 from tunerd.ledger.postgresql.patient_connection import PatientConnection
 from tunerd.ledger.postgresql.postgresql_server import Server, connect
 
 
 class Heartbeat:
-    def __init__(self, server: Server, instance: Instance) -> None:
+    def __init__(self, server: Server, instance: Instance, clock: Clock) -> None:
         self._server, self.pulse = server, server.pulse
-        self._instance, self._renewals = instance, instance.renewals
+        self._instance, self._renewals, self._clock = instance, instance.renewals, clock
         self._connection: PatientConnection | None = None
         self._ended = threading.Event()
         self._is_superseded = False
@@ -61,20 +62,24 @@ class Heartbeat:
     def _beat(self) -> None:
         sent = boottime()
         found = self._say(BEAT)
-        if found == 0:
+        if found is None:
+            return
+        if not found:
             self._is_superseded = True
             self._tell()
-        elif found is not None:
+        else:
             self._renewals.arrived(sent)
+            self._renewals.clock_ahead_s = self._clock.now() - found[0]
 
-    def _say(self, statement: str) -> int | None:
-        """How many rows it found; None: the server did not answer."""
+    def _say(self, statement: str) -> list[float] | None:
+        """The times in the rows that it found; None: the server did not answer."""
         try:
             if self._connection is None:
                 self._connection = connect(self._server, self.pulse.every_s)
             with self._connection.transaction():
                 self._connection.execute(f"{self._server.set_search_path}; SET LOCAL statement_timeout = 5000")
-                return self._connection.execute(statement, (self._instance.name, self._instance.generation)).rowcount
+                found = self._connection.execute(statement, (self._instance.name, self._instance.generation))
+                return [at for (at,) in found]
         except psycopg.Error:
             self._close()
             return None

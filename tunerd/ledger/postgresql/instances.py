@@ -23,9 +23,12 @@ VALUES (%s, nextval('instance_number'), nextval('generation'), %s, %s, {NOW}, {N
 ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, version = excluded.version, host = excluded.host,
 started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
 is_over = 0, is_reading = 0 RETURNING number, generation"""
-BEAT: Final = f"UPDATE instance SET heartbeat_at = {NOW} WHERE name = %s AND generation = %s"
-END: Final = "UPDATE instance SET is_over = 1 WHERE name = %s AND generation = %s"
-"""It ended in order: nobody has to wait until it is silent for long."""
+BEAT: Final = f"UPDATE instance SET heartbeat_at = {NOW} WHERE name = %s AND generation = %s RETURNING heartbeat_at"
+END: Final = (
+    "WITH ended AS (UPDATE instance SET is_over = 1 WHERE name = %s AND generation = %s RETURNING generation) "
+    "DELETE FROM lease WHERE holder IN (SELECT generation FROM ended) RETURNING until"
+)
+"""It ended in order: nobody has to wait until it is silent for long, or until its leases are over."""
 HOLDERS: Final = (
     "WITH RECURSIVE found (holder) AS (SELECT min(holder) FROM call WHERE state = 'sending' UNION ALL "
     "SELECT (SELECT min(holder) FROM call WHERE state = 'sending' AND holder > found.holder) FROM found "
@@ -79,14 +82,15 @@ def list_instances(store: Store) -> list[InstanceStatus]:
     ]
 
 
-def give_up_dead(store: Store, dead_after_s: float, now: float) -> int:
+def give_up_dead(store: Store, dead_after_s: float, now: float) -> bool:
     """Calls that a start held which is over or silent are due again, with their bodies: nobody knows whether they arrived.
-    Returns how many; at most 256 of each."""
-    count = 0
+    At most 256 of each; True: there may be more."""
+    is_more = False
     for (holder,) in store.ask(HOLDERS).fetchall():
         if holder == store.db.holder or store.db.execute(IS_ALIVE, (holder, dead_after_s)).fetchone() is not None:
             continue
-        for row in store.calls.sending(holder, _AT_ONCE):
+        rows = store.calls.sending(holder, _AT_ONCE)
+        for row in rows:
             reclaim(store, row, now, "the instance that was sending it ended or does not answer")
-            count += 1
-    return count
+        is_more |= len(rows) == _AT_ONCE
+    return is_more

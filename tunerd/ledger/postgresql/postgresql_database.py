@@ -11,6 +11,7 @@ from typing import Any, Final
 import psycopg
 
 from tunerd.ledger.postgresql import dialect
+from tunerd.ledger.postgresql.fleet_others import FleetOthers
 from tunerd.ledger.postgresql.patient_connection import PatientConnection
 from tunerd.ledger.postgresql.postgresql_server import Server
 from tunerd.ledger.postgresql.renewals import Renewals
@@ -45,7 +46,6 @@ SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, 
 READ_PICKED: Final = (
     f"SELECT call.row, payload, checked_for, {COLUMNS} FROM call LEFT JOIN body ON body.row = call.row WHERE call.row = ANY(%s)"
 )
-ALIVE_SINCE: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision - ?"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Whatever the database's default is: what is read after a lock has to be what was committed until then."""
 _BEGIN_QUESTION: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
@@ -74,7 +74,7 @@ class PostgresqlDatabase:
         self.connection = connection
         self.holder = holder
         self.volumes = volumes
-        self._dead_after_s = server.pulse.dead_after_s
+        self.others = FleetOthers(self.execute, holder, renewals, server.pulse.dead_after_s)
         self._renewals = renewals
         self.lease = 0
         self.row_lock = " FOR UPDATE" if holder else ""
@@ -92,9 +92,6 @@ class PostgresqlDatabase:
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor:
         return self._queue.add(dialect.translated(sql), values)
-
-    def alive_since(self) -> float:
-        return float(self.execute(ALIVE_SINCE, (self._dead_after_s,)).fetchone()[0])
 
     def begin(self, *, durable: bool) -> None:
         """Every commit is synced: the server gathers those of several connections. What has to be held is locked before anything

@@ -1,8 +1,10 @@
 """PostgresqlLedger: a ledger in a schema of a PostgreSQL database, shared by the instances of a fleet."""
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -11,9 +13,11 @@ import psycopg
 from tunerd import __version__
 from tunerd.clock import Clock, SystemClock
 from tunerd.events import Emit
-from tunerd.ledger import DiskUse, FileMark, LedgerUnavailable
+from tunerd.ledger import DiskUse, FailedCall, FileMark, LedgerUnavailable, Retention
+from tunerd.ledger.commands.timers import VANISHED_KEPT_S
 from tunerd.ledger.disks import Disks
 from tunerd.ledger.postgresql import dialect
+from tunerd.ledger.postgresql.departed import clear, fail_lost_audio
 from tunerd.ledger.postgresql.fleet_pacing import FleetPacing
 from tunerd.ledger.postgresql.fleet_volumes import FleetVolumes
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
@@ -38,6 +42,7 @@ _SIZE: Final = (
     "WHERE n.nspname = %s AND c.relkind = 'r'"
 )
 _LOOK_THROUGH_EVERY_S: Final = 60.0
+_FAIL_LOST_EVERY_S: Final = 10.0
 
 
 class ServerPlace:
@@ -79,6 +84,7 @@ class PostgresqlLedger(StoredLedger):
         self.heartbeat, self._volumes = place.heartbeat, place.volumes
         self.fleet = self._shared = place.fleet
         self._clock, self._looked_through_at = place.clock, place.clock.monotonic()
+        self._keep_marks_s, self._failed_lost_at = VANISHED_KEPT_S, -math.inf
         super().__init__(place, reader, writer)
 
     async def close(self) -> None:
@@ -107,7 +113,7 @@ class PostgresqlLedger(StoredLedger):
         name = instance or socket.gethostname()
         store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks(), create)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
-        heartbeat = Heartbeat(server, started)
+        heartbeat = Heartbeat(server, started, used_clock)
         fleet = ServerFleet(heartbeat, loop, FleetPacing(server))
         place = ServerPlace(server, heartbeat, fleet, volumes, used_clock)
 
@@ -130,6 +136,22 @@ class PostgresqlLedger(StoredLedger):
             self._looked_through_at = now
             self._disposable.look_again()
         return await super().disposable(source, limit, to_the_end=to_the_end, leave=leave)
+
+    async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
+        failed, next_at = await super().tick(now)
+        if self._clock.monotonic() - self._failed_lost_at >= _FAIL_LOST_EVERY_S:
+            self._failed_lost_at = self._clock.monotonic()
+            with suppress(LedgerUnavailable):
+                lost = await self._do(lambda store: fail_lost_audio(store, self._keep_marks_s, now))
+                failed = (*failed, *lost)
+        return failed, next_at
+
+    async def trim(self, keep: Retention, now: float) -> int:
+        self._keep_marks_s = keep.marks_s
+        gone = await super().trim(keep, now)
+        with suppress(LedgerUnavailable):
+            gone += await self._do(lambda store: clear(store, keep.marks_s, self._volumes.numbers))
+        return gone
 
     async def set_disks(self, disks: Disks) -> None:
         """The configuration was read again: other sources, other directories. Raises LedgerUnavailable."""
@@ -162,10 +184,12 @@ def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
         store.load()
         db.rollback()
         if now is not None:
-            store.begin(full=True)
-            db.execute(meta.END_COPY)
-            give_up_dead(store, server.pulse.dead_after_s, now)
-            store.commit()
+            is_more = True
+            while is_more:
+                store.begin(full=True)
+                db.execute(meta.END_COPY)
+                is_more = give_up_dead(store, server.pulse.dead_after_s, now)
+                store.commit()
     except BaseException:
         db.close()
         raise

@@ -23,7 +23,11 @@ FLEET_TABLES: Final = (
     "CREATE SEQUENCE generation",
     "CREATE SEQUENCE instance_number",
     "CREATE SEQUENCE volume_number",
-    "CREATE INDEX call_owner ON call (owner) WHERE owner <> 0",
+    "DROP INDEX call_due_row, call_waiting_row, call_gathering",
+    "CREATE INDEX call_due_row ON call (destination, row) WHERE state = 'due' AND audio <> 'pending'",
+    "CREATE INDEX call_waiting_row ON call (row) WHERE state = 'waiting'",
+    "CREATE INDEX call_gathering ON call (row) WHERE state = 'gathering'",
+    "CREATE INDEX call_owner ON call (owner, row) WHERE owner <> 0 AND audio IN ('pending', 'uploading')",
     """CREATE TABLE volume (
     number BIGINT PRIMARY KEY,
     owner BIGINT NOT NULL,
@@ -42,7 +46,8 @@ FLEET_TABLES: Final = (
 )
 """What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from,
 told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`:
-work that one start (instance.generation) does for all, until a time by the clock of the database."""
+work that one start (instance.generation) does for all, until a time by the clock of the database. The indexes that are made anew
+end with the row number in SQLite without being told; without it PostgreSQL walks all rows to find the first one of a state."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
 _PREPARING_S: Final = 3600.0

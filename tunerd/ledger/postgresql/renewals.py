@@ -12,6 +12,9 @@ class Renewals:
     lease: int = 1
     """Another number after each time in which others may have given this instance up, so that its claims from before are void."""
 
+    clock_ahead_s: float = 0.0
+    """By how much the wall clock here is ahead of the database's."""
+
     def __init__(self, pulse: Pulse, now: float) -> None:
         """The start counts as a heartbeat that was sent `now`."""
         self._pulse = pulse

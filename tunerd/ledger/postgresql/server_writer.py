@@ -193,7 +193,8 @@ class ServerWriter:
         report.woken |= {name for name, due_at in self.gauges.due_since.items() if due_at <= at}
         if now - self._judged_at >= self._pulse.every_s and self._heartbeat.may_judge():
             self._judged_at = now
-            self._give_up_dead(at, report)
+            while self._give_up_dead(at, report):
+                pass
         self._queue.send(report)
 
     def _report_pauses(self, report: BatchReport) -> bool:
@@ -204,16 +205,21 @@ class ServerWriter:
             report.pauses = self._told_pauses = pauses
         return has_changed
 
-    def _give_up_dead(self, now: float, report: BatchReport) -> None:
-        def run(store: Store) -> set[str]:
+    def _give_up_dead(self, now: float, report: BatchReport) -> bool:
+        """True: there may be more."""
+
+        def run(store: Store) -> tuple[bool, set[str]]:
             store.begin(full=True)
-            give_up_dead(store, self._pulse.dead_after_s, now)
-            return store.commit()[0]
+            is_more = give_up_dead(store, self._pulse.dead_after_s, now)
+            return is_more, store.commit()[0]
 
         try:
-            report.woken |= self._attempt(run)
+            is_more, woken = self._attempt(run)
         except psycopg.Error as exc:
             self._outage.begin(outage_words(exc), report)
+            return False
+        report.woken |= woken
+        return is_more
 
     # While the server is away.
 

@@ -380,7 +380,7 @@ class StoredLedger(StoredAudio):
             return (), now + 1.0
 
     async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
-        await self._alone(lambda store: setattr(store.wants, "far", rule))
+        await self._do_patiently(lambda store: timers.set_far_rule(store, rule))
         failed, next_at = await self.tick(now)
         all_failed = [*failed]
         while next_at is not None and next_at <= now:
@@ -397,7 +397,7 @@ class StoredLedger(StoredAudio):
         return gone
 
     async def shift(self, seconds: float) -> None:
-        await self._do_patiently(lambda store: store.shift(seconds))
+        await self._do_patiently(lambda store: timers.shift(store, seconds))
 
     async def close(self) -> None:
         await self._writer.close()

@@ -104,7 +104,7 @@ class Audios:
         return row.owner in self._owners
 
     def _ours(self) -> dict[str, object]:
-        return {"own": self._db.volumes.own, "holder": self._db.holder, "alive_since": self._db.alive_since()}
+        return {"own": self._db.volumes.own, "holder": self._db.holder, "alive_since": self._db.others.alive_since()}
 
     def uploading(self) -> Sequence[int]:
         return [row for (row,) in self._ask(UPLOADING, self._ours())]

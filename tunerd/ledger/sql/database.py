@@ -7,6 +7,7 @@ parameters are `?` in order or `:name`, and a statement uses neither sign for an
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from tunerd.ledger.sql.other_instances import OtherInstances
 from tunerd.ledger.sql.volumes import Volumes
 
 
@@ -44,9 +45,8 @@ class Database(Protocol):
     @property
     def volumes(self) -> Volumes: ...
 
-    def alive_since(self) -> float:
-        """An instance whose last heartbeat is older is dead (table instance)."""
-        ...
+    @property
+    def others(self) -> OtherInstances: ...
 
     @property
     def lease(self) -> int:

@@ -74,11 +74,13 @@ SAME_ALIKE: Final = (
 _OTHER_NAMES: Final = "FROM recording AS own JOIN recording AS other ON other.source = own.source AND other.id = own.id"
 IS_TAKEN_ELSEWHERE: Final = f"SELECT 1 {_OTHER_NAMES} WHERE own.row = ? AND other.id <> '' AND other.taken_by IS NOT NULL LIMIT 1"
 """Whether a call has this file under another name."""
-OTHER_NAMES: Final = (
+_OTHER_FREE: Final = (
     f"SELECT other.key, other.started_at_ms {_OTHER_NAMES} WHERE own.source = ? AND own.key = ? AND other.id <> '' "
-    "AND other.key <> own.key AND other.taken_by IS NULL"
+    "AND other.key <> own.key AND other.taken_by IS NULL AND own."
 )
-"""Of the files with this name."""
+OTHER_NAMES: Final = f"{_OTHER_FREE}taken_by IS NULL"
+OTHER_NAMES_AT: Final = f"{_OTHER_FREE}started_at_ms = ?"
+"""Of the files with this name that no call has, and of those that were written at this time, taken or not."""
 UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
 """Asked a few times a minute, for the metrics: it walks the index of free recordings."""
 IS_AT: Final = (
@@ -223,10 +225,11 @@ class Recordings:
         """Of a file: whether a call has it, by another name."""
         return self._execute(IS_TAKEN_ELSEWHERE, (recording,)).fetchone() is not None
 
-    def other_names(self, source: str, key: str) -> Sequence[tuple[str, int]]:
-        """Other names, with the time, of the files that have this one."""
+    def other_names(self, source: str, key: str, started_at_ms: int | None) -> Sequence[tuple[str, int]]:
+        """Other names, with the time, of the files that have this one: of the free ones, and of those that were written then."""
         self._db.hold(held_name(source, key))
-        return self._execute(OTHER_NAMES, (source, key)).fetchall()
+        found = self._execute(OTHER_NAMES, (source, key)).fetchall()
+        return found + self._execute(OTHER_NAMES_AT, (source, key, started_at_ms)).fetchall()
 
     def unmatched(self) -> dict[str, int]:
         """Source -> recordings that no call has taken."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.file_pattern import FILES, FilePattern, escaped, files_source, held_name, is_files_source, stems_of
-from tunerd.ledger import FarRule, WantedFile
+from tunerd.ledger import FAR_NOT_YET, FarRule, WantedFile
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import Want
 from tunerd.ledger.sql.columns import RecordColumns, to_text
@@ -186,11 +186,16 @@ class Wants:
 
     # Time.
 
+    def far_rule(self) -> FarRule:
+        """When far recordings may be taken: not while any instance reads what was there when it started."""
+        return FAR_NOT_YET if self._db.others.is_reading() else self.far
+
     def far_due(self, now: float, limit: int) -> Sequence[int]:
         """Calls that may take a recording now that is not near."""
-        if self.far.not_before > now:
+        far = self.far_rule()
+        if far.not_before > now:
             return ()
-        until = math.inf if self.far.at_once else now
+        until = math.inf if far.at_once else now
         return [call for (call,) in self._execute(FAR_DUE, (until, limit))]
 
     def next_far(self) -> float | None:

@@ -14,6 +14,7 @@ from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import on_conflict_replace, quoted
 from tunerd.ledger.sql.database import Execute
 from tunerd.ledger.sql.due_calls import PICK_MANY
+from tunerd.ledger.sql.other_instances import NoOthers
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sql.volumes import OneVolume
 
@@ -39,6 +40,7 @@ class SqliteDatabase:
     row_lock: Final = ""
     skip_locked: Final = ""
     volumes: Final = OneVolume()
+    others: Final = NoOthers()
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -51,9 +53,6 @@ class SqliteDatabase:
         self._numbers: dict[str, int] = {}
         """The last number that was given, for each table; read when the first is asked for."""
         self._numbers_before: dict[str, int] = {}
-
-    def alive_since(self) -> float:
-        return 0.0
 
     def hold(self, *names: tuple[str, ...]) -> None:
         """One process has the ledger, and one thread of it writes."""
