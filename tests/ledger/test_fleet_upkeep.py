@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ledger.parts import NOW, claimed, egress, put, recording, state, take, waiting
+from tests.ledger.parts import NOW, SENT, claimed, egress, put, recording, state, take, waiting
 from tests.ledger.postgres_server import Cluster, needs_postgres
 from tunerd.call import AudioPlan, AudioState, Call, Fail, Publish, State, UrlStrategy
 from tunerd.clock import Clock
@@ -254,6 +254,33 @@ async def test_a_large_backlog_of_a_dead_instance_is_recovered_whole(server: "Se
     await gone.close()
     again = await open_instance("a")
     assert len(await again.calls(Filter(states=frozenset({State.DUE})), limit=1000)) == 600
+
+
+async def test_a_start_reads_little_however_much_there_is(server: "Server", database: "Connection") -> None:
+    """procrastinate #1454: with 300,000 sent calls and 20,000 due ones a start reads some rows of the table, and not all."""
+    first = await start_that_is_gone(server, "first")
+    await put(first, make_call("sent"), make_call("due"))
+    sent = await claimed(first)
+    await first.settle(sent.row, SENT, NOW)
+    await first.close()
+    names = [name for (name,) in database.execute(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = 'call' "
+        "AND column_name NOT IN ('row', 'call_id') ORDER BY ordinal_position")]  # fmt: skip
+    listed = ", ".join(f'"{name}"' for name in names)
+    for kind, count in (("sent", 300_000), ("due", 20_000)):
+        database.execute(
+            f"INSERT INTO call (row, call_id, {listed}) SELECT nextval('call_row'), '{kind}' || n, {listed} "
+            f"FROM call, generate_series(1, {count}) AS n WHERE state = '{kind}' AND call_id IN ('sent', 'due')"
+        )
+    database.execute("ANALYZE call")
+    read = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relid = 'call'::regclass"
+    database.execute("SELECT pg_stat_force_next_flush()")
+    before = database.execute(read).fetchone()
+    await (await start_that_is_gone(server, "second")).close()
+    after = database.execute(read).fetchone()
+    assert before is not None
+    assert after is not None
+    assert after[0] - before[0] < 1000
 
 
 async def with_clock(ledger: "PostgresqlLedger") -> None:

@@ -23,10 +23,11 @@ FLEET_TABLES: Final = (
     "CREATE SEQUENCE generation",
     "CREATE SEQUENCE instance_number",
     "CREATE SEQUENCE volume_number",
-    "DROP INDEX call_due_row, call_waiting_row, call_gathering",
+    "DROP INDEX call_due_row, call_waiting_row, call_gathering, call_ended",
     "CREATE INDEX call_due_row ON call (destination, row) WHERE state = 'due' AND audio <> 'pending'",
     "CREATE INDEX call_waiting_row ON call (row) WHERE state = 'waiting'",
     "CREATE INDEX call_gathering ON call (row) WHERE state = 'gathering'",
+    "CREATE INDEX call_ended ON call (state, changed_at, row) WHERE state IN ('sent', 'failed', 'ignored')",
     "CREATE INDEX call_owner ON call (owner, row) WHERE owner <> 0 AND audio IN ('pending', 'uploading')",
     """CREATE TABLE volume (
     number BIGINT PRIMARY KEY,
