@@ -61,6 +61,20 @@ def database(server: "Server") -> "Iterator[Connection]":
     connection.close()
 
 
+@pytest.fixture
+async def database_of_a(open_instance: Open, server: "Server") -> "AsyncIterator[Connection]":
+    """With one call that is being sent."""
+    from tunerd.ledger.postgresql.postgresql_server import connect
+
+    a = await open_instance("a")
+    await put(a, make_call("c1"))
+    await claimed(a)
+    connection = connect(server)
+    connection.execute(f"SET search_path = {server.search_path}")
+    yield connection
+    connection.close()
+
+
 async def start_that_is_gone(server: "Server", name: str = "gone") -> "PostgresqlLedger":
     from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
 
@@ -218,6 +232,17 @@ async def test_calls_of_an_instance_whose_row_is_gone_are_sent(
     database.execute("DELETE FROM instance WHERE name = 'gone'")
     again = await open_instance("gone")
     assert (await claimed(again)).body == held.body
+
+
+async def test_a_start_gives_nobody_up_who_is_only_silent(open_instance: Open, database_of_a: "Connection") -> None:
+    """After the database was away every instance is silent for a moment: who starts first has not heard anybody for 30 s."""
+    database = database_of_a
+    database.execute(
+        "INSERT INTO instance VALUES ('silent', 98, 998, '1', 'silent', 0, extract(epoch FROM clock_timestamp()) - 60, 0, 0)"
+    )
+    database.execute("UPDATE call SET holder = 998, claims = claims + 1")
+    await open_instance("b")
+    assert database.execute("SELECT state, holder FROM call").fetchone() == ("sending", 998)
 
 
 async def test_a_recovery_that_comes_late_takes_nothing_from_the_new_holder(

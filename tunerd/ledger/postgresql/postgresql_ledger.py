@@ -177,7 +177,7 @@ def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: 
 
 
 def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
-    """`now`: at a start, what earlier starts held is due again."""
+    """`now`: at a start, what starts held that are over, or whose name was taken, is due again."""
     store = Store(db)
     try:
         db.begin(durable=True)
@@ -188,7 +188,7 @@ def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
             while is_more:
                 store.begin(full=True)
                 db.execute(meta.END_COPY)
-                is_more = give_up_dead(store, server.pulse.dead_after_s, now)
+                is_more = give_up_dead(store, math.inf, now)  # others may be silent because the server was away
                 store.commit()
     except BaseException:
         db.close()
