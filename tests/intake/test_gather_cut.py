@@ -186,6 +186,21 @@ async def test_a_list_with_something_that_is_no_document(tmp_path: Path) -> None
     assert not await rows(run, State.FAILED)
 
 
+async def test_what_made_a_call_incomplete_is_gone_while_a_file_is_unread(tmp_path: Path) -> None:
+    """Without the entry that was no document the file says nothing new: the call is made of what is kept, and no file beside it is
+    waited for."""
+    (folder := tmp_path / "call-7").mkdir()
+    (folder / "half.json").write_text('{"text": ')
+    whole: list[Any] = [{"type": "begin", "session": "a"}, {"type": "speech", "text": "a1"}, {"type": "end"}, 5]
+    put(folder / "calls.json", whole)
+    async with running(rules(SESSIONS, tmp_path, "1h")) as run:
+        await run.told.until(CallFailed, 2)
+        assert (await rows(run, State.FAILED))["a"].reason == FailReason.INCOMPLETE
+        put(folder / "calls.json", whole[:-1])
+        await run.told.until(CallAdmitted)
+        assert run.texts(await run.payload("a")) == ["a1"]
+
+
 async def test_a_line_that_is_finished_later(tmp_path: Path) -> None:
     """Refused when nobody finished it in time, the call that it may belong to stands as incomplete; finished, it is a line like
     any other, and the call is whole."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.ledger.parts import NOW, REJECTED, SENT, bring, claimed, file_mark, put, recording, waiting
 from tests.ledger.postgres_server import Cluster, needs_postgres
+from tests.ledger.test_contract_gather import collect, fragment, groups
 from tunerd.call import State
 from tunerd.config import LedgerConfig, Secret
 from tunerd.copy_ledger import copy_to
@@ -118,6 +119,22 @@ async def test_it_works_on_in_postgresql(tmp_path: Path, url: str) -> None:
         assert (await ledger.story("new"))[0].call.row > 5000
     finally:
         await ledger.close()
+
+
+async def test_a_call_that_is_gathered_is_the_instances_that_the_copy_names(tmp_path: Path, url: str) -> None:
+    """It reads the files that may be part of it; another one looks at the call only when that is gone."""
+    path = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    await collect(ledger, fragment())
+    await ledger.close()
+    await copy_to(str(path), url, "one")
+    one, two = [await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), name) for name in ("one", "two")]
+    try:
+        assert await groups(two) == []
+        assert [found.key for found in await groups(one)] == ["k"]
+    finally:
+        await one.close()
+        await two.close()
 
 
 async def test_a_moved_ledger_is_not_opened_any_more(tmp_path: Path, url: str) -> None:

@@ -24,6 +24,10 @@ from tunerd.intake.source_runtime import SourceEnded, SourceRuntime
 from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, Gathered, Group, GroupResult, TooLate
 from tunerd.outcome import FailReason, IntakeReason
 
+_LONGEST_S: Final = 3600.0
+"""A look is due at some time: how long to wait for it before asking again."""
+_POLLS_S: Final = 1.0
+"""The same in a fleet, and where none is due."""
 _BUSY_S: Final = 2.0
 """Until the next look at a call that is being sent, or may have arrived."""
 _AGAIN_S: Final = 0.02
@@ -102,8 +106,8 @@ def _result_of(group: Group, mapped: Mapped | None, now: float) -> GroupResult:
 
 
 def _has_siblings(group: Group, unread: Mapping[str, float]) -> bool:
-    """Files that were there no later than the newest document of the call, in a folder of it, and are not read."""
-    if not unread:
+    """Files that were there no later than the newest document that came since, in a folder of those, and are not read."""
+    if not unread or not group.fragments:
         return False
     seen_at = max(one.settled_at for one in group.fragments)
     folders = {os.path.dirname(one.origin.path) for one in group.fragments}
@@ -133,8 +137,15 @@ class Gatherer:
                 next_at = await self.look()
                 if await self._clock.wait(stop, _AGAIN_S):
                     return
-                wait_s = None if next_at is None else max(_AGAIN_S, min(next_at - self._clock.now(), 3600.0))
-                await self._clock.wait(self.changed, wait_s)
+                await self._clock.wait(self.changed, self._rest_s(next_at))
+
+    def _rest_s(self, next_at: float | None) -> float | None:
+        """In a fleet groups come up of which nothing is told here: documents of ours that others read, and instances that are
+        gone."""
+        most_s = _POLLS_S if self._ledger.fleet.is_shared else _LONGEST_S
+        if next_at is None:
+            return most_s if self._ledger.fleet.is_shared else None
+        return max(_AGAIN_S, min(next_at - self._clock.now(), most_s))
 
     def _unread_since(self) -> float | None:
         """Since when (Unix seconds) there may be files that are not read; None: everything is read. Waits that ended later are

@@ -20,6 +20,7 @@ from tunerd.intake.file_index import GONE_KEPT
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.scan import FOUND_AT_ONCE
 from tunerd.ledger import FileQueries, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger.fleet import Fleet
 from tunerd.outcome import IntakeReason
 from tunerd.record import record
 
@@ -32,6 +33,8 @@ _THREADS: Final = 3
 class IntakeLedger(WritePath, GatherPath, FileQueries, Positions, Protocol):
     """What intake needs of the ledger."""
 
+    @property
+    def fleet(self) -> Fleet: ...
     def gauges(self) -> Gauges: ...
 
 

@@ -169,6 +169,8 @@ class KeptGroup:
     wait_s: float
     count: int
     """Documents so far."""
+    owner: int
+    """The instance that read its first document, and that looks at it while it lives; 0: any."""
 
     @property
     def wait_ends_at(self) -> float:

@@ -46,7 +46,7 @@ def cut_of(store: Store, row: LedgerRow) -> PossibleGap | None:
     found = store.cuts.of(row.row)
     if found is None:
         return None
-    style = store.cuts.key_style(found.source)
+    style = store.cuts.key_style(found.source, hold=True)
     if style.own and not style.keyless:
         return None
     return PossibleGap(by=found.by, place=str(found.origin), is_sure=style.keyless)
@@ -78,13 +78,16 @@ def _note_style(store: Store, source: str, style: KeyStyle) -> bool:
     known = store.cuts.key_style(source)
     if known | style == known:
         return False
-    store.cuts.set_key_style(source, known | style)
+    store.cuts.set_key_style(source, store.cuts.key_style(source, hold=True) | style)
     return True
 
 
 def _look_at(store: Store, rows: Iterable[int], now: float, *, only_incomplete: bool = False) -> None:
     """Look at these calls at once. One that waits or is due cannot be sent before that."""
-    for number in sorted(set(rows)):
+    numbers = sorted(set(rows))
+    if store.db.holder:
+        store.db.hold(*store.groups.names(numbers))
+    for number in numbers:
         group, row = store.groups.of(number), store.calls.get(number)
         if group is None or row is None or row.state in (State.SENT, State.IGNORED):
             continue

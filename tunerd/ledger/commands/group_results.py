@@ -10,6 +10,7 @@ from tunerd.ledger.commands.collect import LEFT_OUT_KEPT_S, LEFT_OUT_MOST_BYTES,
 from tunerd.ledger.commands.cut import cut_of
 from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.commands.locate_audio import located
+from tunerd.ledger.commands.lock_names import hold
 from tunerd.ledger.commands.place_call import SAME_START_MS, again, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
 from tunerd.ledger.rows import Body, KeptGroup, LedgerRow, RowKind
@@ -26,7 +27,8 @@ def groups(store: Store, source: str, now: float, limit: int, ended_by: float | 
     """See GatherPath.groups. Reads only."""
     found: list[Group] = []
     size = 0
-    for kept in store.groups.to_look_at(source, now, now if ended_by is None else ended_by, limit):
+    to_look_at, next_look = store.groups.to_look_at(source, now, now if ended_by is None else ended_by, limit)
+    for kept in to_look_at:
         row = store.calls.get(kept.row)
         if row is None:
             continue
@@ -49,7 +51,7 @@ def groups(store: Store, source: str, now: float, limit: int, ended_by: float | 
                 fragments=store.groups.fragments(row.row),
             )
         )
-    return found, store.groups.next_look(source)
+    return found, next_look
 
 
 def gather(store: Store, results: Sequence[GroupResult], now: float) -> Gathered:
@@ -57,6 +59,7 @@ def gather(store: Store, results: Sequence[GroupResult], now: float) -> Gathered
     found: _Found = []
     states: list[tuple[AdmitVerdict, State] | None] = []
     late = 0
+    hold(store, results)
     for one in results:
         group, row = store.groups.of(one.row), store.calls.get(one.row)
         done = None

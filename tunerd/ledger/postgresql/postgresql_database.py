@@ -48,7 +48,8 @@ READ_PICKED: Final = (
 )
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Whatever the database's default is: what is read after a lock has to be what was committed until then."""
-_BEGIN_QUESTION: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+_BEGIN_QUESTION: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""All its statements see the tables as they were at one time."""
 _NUMBERS_AT_ONCE: Final = 32
 _LOCK_TIMEOUT_MS: Final = 5_000
 _STATEMENT_TIMEOUT_MS: Final = 30_000

@@ -50,9 +50,10 @@ _ON_VOLUME: Final = f"""UPDATE {{table}} SET volume = volume.number FROM volume
 WHERE volume.owner = %s AND volume.identity = '{VOLUME_COPIED}' AND volume.source = {{table}}.source"""
 _FRAGMENTS: Final = "UPDATE fragment SET volume = call.volume FROM call WHERE call.row = fragment.row"
 _LOCAL: Final = "({column} LIKE 'file:%%' OR {column} LIKE 'embedded:%%')"
-_OWN_AUDIO: Final = (
+_OWN: Final = (
     "UPDATE call SET owner = %s WHERE audio <> 'none' AND " + _LOCAL.format(column="recording_location"),
     "UPDATE recording SET owner = %s WHERE " + _LOCAL.format(column="location"),
+    "UPDATE gathering SET owner = %s",
 )
 _OWN_FILES: Final = "UPDATE {table} SET source = %s WHERE source = %s"
 _LAST: Final = (
@@ -164,7 +165,7 @@ class ServerTarget(_ServerEnd):
         self._give_to_instance()
         store = Store(PostgresqlDatabase(self.connection, self._server, self._columns, OneVolume()))
         store.counts.add({name: count for name, count in store.counted().numbers().items() if count})
-        self.connection.execute("COMMIT")
+        store.db.commit()  # it has statements that wait to be sent
 
     def _give_to_instance(self) -> None:
         """What the ledger knows of files belongs to the instance from now on, and to the disk that its first start finds."""
@@ -174,7 +175,7 @@ class ServerTarget(_ServerEnd):
         for table in ("call", "origin", "cut", "torn", "file"):
             self.connection.execute(_ON_VOLUME.format(table=table), (owner,))
         self.connection.execute(_FRAGMENTS)
-        for statement in _OWN_AUDIO:
+        for statement in _OWN:
             self.connection.execute(statement, (owner,))
         for table in ("want", "recording"):
             self.connection.execute(_OWN_FILES.format(table=table), (files_source(owner), FILES))

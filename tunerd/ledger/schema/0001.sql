@@ -204,7 +204,8 @@ CREATE TABLE gathering (
     look_at REAL,
     last_at REAL NOT NULL,
     wait_s REAL NOT NULL,
-    count INTEGER NOT NULL
+    count INTEGER NOT NULL,
+    owner INTEGER NOT NULL                -- the instance that looks at it while it lives; 0: any
 ) STRICT;
 CREATE UNIQUE INDEX gathering_key ON gathering (source, key);
 CREATE INDEX gathering_look ON gathering (source, look_at) WHERE look_at IS NOT NULL;

@@ -5,8 +5,7 @@ from typing import Any, Final
 
 from tunerd.call import Cut, CutBy, KeyStyle, Origin
 from tunerd.ledger.sql.columns import from_text, to_text
-from tunerd.ledger.sql.database import Execute
-from tunerd.ledger.sql.volumes import Volumes
+from tunerd.ledger.sql.database import Database
 
 _CUT: Final = 'source, log, path, "offset", cause'
 
@@ -35,8 +34,9 @@ SET_KEY_STYLE: Final = (
 
 
 class Cuts:
-    def __init__(self, execute: Execute, volumes: Volumes) -> None:
-        self._execute, self._volumes = execute, volumes
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._execute, self._volumes = db.execute, db.volumes
 
     def of(self, row: int) -> Cut | None:
         """The call's first cut; one that cannot be read comes before the end of a log."""
@@ -91,7 +91,10 @@ class Cuts:
 
     # Whether the documents of a source have keys of their own, as far as they were read.
 
-    def key_style(self, source: str) -> KeyStyle:
+    def key_style(self, source: str, *, hold: bool = False) -> KeyStyle:
+        """`hold`: it stays as it is until the transaction ends. It only ever grows."""
+        if hold:
+            self._db.hold(("key_style", source))
         found = self._execute(KEY_STYLE, (source,)).fetchone()
         return KeyStyle() if found is None else KeyStyle(keyless=found[0] == 1, own=found[1] == 1)
 

@@ -22,12 +22,16 @@ _FILE: Final = "CASE WHEN log > 0 THEN '' ELSE path END"
 
 BY_KEY: Final = f"{_GROUP} WHERE source = ? AND key = ?"
 BY_ROW: Final = f"{_GROUP} WHERE row = ?"
+_IS_OURS: Final = (
+    "(owner IN (0, :own) OR owner NOT IN (SELECT number FROM instance WHERE is_over = 0 AND heartbeat_at >= :alive_since))"
+)
+"""Only its own instance knows whether files are unread that belong to a group; if that is gone, nobody reads them."""
 TO_LOOK_AT: Final = (
-    f"{_GROUP} WHERE source = ? AND look_at <= ? AND (look_at < last_at + wait_s OR last_at + wait_s <= ?) "
-    "ORDER BY look_at, row LIMIT ?"
+    f"{_GROUP} WHERE source = :source AND look_at <= :now AND (look_at < last_at + wait_s OR last_at + wait_s <= :ended_by) "
+    f"AND {_IS_OURS} ORDER BY look_at, row LIMIT :count"
 )
 """Groups to look at, earliest first; of those whose wait ended, those of which it ended early enough."""
-NEXT_LOOK: Final = "SELECT min(look_at) FROM gathering WHERE source = ? AND look_at IS NOT NULL"
+NEXT_LOOK: Final = f"SELECT min(look_at) FROM gathering WHERE source = :source AND look_at IS NOT NULL AND {_IS_OURS}"
 NEXT_SOURCE: Final = "SELECT min(source) FROM gathering WHERE look_at IS NOT NULL AND source > ?"
 DELETE: Final = "DELETE FROM gathering WHERE row = ?"
 SHIFT: Final = "UPDATE gathering SET look_at = look_at + :seconds, last_at = last_at + :seconds"
@@ -68,7 +72,15 @@ class Groups:
         return self._group(BY_KEY, (source, to_text(key)))
 
     def of(self, row: int) -> KeptGroup | None:
-        return self._group(BY_ROW, (row,))
+        found = self._group(BY_ROW, (row,))
+        if found is not None:
+            self._db.hold(_name(found))
+        return found
+
+    def names(self, rows: Sequence[int]) -> Sequence[tuple[str, ...]]:
+        """What `of` holds for these rows, to be held together."""
+        found = [self._execute(BY_ROW, (row,)) for row in rows]
+        return [_name(GROUP.record(columns)) for one in found for columns in one]
 
     def _group(self, sql: str, values: Sequence[object]) -> KeptGroup | None:
         found = self._execute(sql, values).fetchone()
@@ -78,11 +90,12 @@ class Groups:
         """Put it in place of the row's; its fragments stay."""
         self._execute(GROUP.upsert, GROUP.values(group))
 
-    def to_look_at(self, source: str, now: float, ended_by: float, limit: int) -> Sequence[KeptGroup]:
-        return [GROUP.record(columns) for columns in self._execute(TO_LOOK_AT, (source, now, ended_by, limit))]
-
-    def next_look(self, source: str) -> float | None:
-        return self._execute(NEXT_LOOK, (source,)).fetchone()[0]  # type: ignore[no-any-return]
+    def to_look_at(self, source: str, now: float, ended_by: float, limit: int) -> tuple[Sequence[KeptGroup], float | None]:
+        """What there is for this instance, and when the earliest look of all is due."""
+        ours = {"source": source, "own": self._volumes.own, "alive_since": self._db.others.alive_since()}
+        found = self._execute(TO_LOOK_AT, {**ours, "now": now, "ended_by": ended_by, "count": limit})
+        next_look = self._execute(NEXT_LOOK, ours)
+        return [GROUP.record(columns) for columns in found], next_look.fetchone()[0]
 
     def sources(self) -> Sequence[str]:
         """Sources that have a group to look at: a step of the index for each."""
@@ -153,6 +166,10 @@ class Groups:
 
     def _place(self, row: int, origin: Origin) -> tuple[object, ...]:
         return (row, self._volumes.of(origin.source), origin.log, origin.offset, to_text(origin.path))
+
+
+def _name(group: KeptGroup) -> tuple[str, ...]:
+    return ("group", group.source, group.key)
 
 
 def _fragment_of(columns: Sequence[Any], group: KeptGroup) -> Fragment:

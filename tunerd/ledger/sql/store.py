@@ -68,7 +68,7 @@ class Store:
         self.destinations = DestinationTable(db)
         self.files = Files(db.execute, db.volumes)
         self.groups = Groups(db)
-        self.cuts = Cuts(db.execute, db.volumes)
+        self.cuts = Cuts(db)
         self.counts = FleetCounts(db)
         self.audios = Audios(self.ask, db)
         self.oldest = OldestCalls(self.ask, db.volumes)
