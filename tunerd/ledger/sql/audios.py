@@ -50,7 +50,6 @@ LIMIT: Final = (
     "WHERE c.destination = ? AND a.max_bytes IS NOT NULL ORDER BY a.row DESC LIMIT 1"
 )
 """At a start: what the storage of a destination took last."""
-OWNER_LIVES: Final = "SELECT 1 FROM instance WHERE number = ? AND is_over = 0 AND heartbeat_at >= ?"
 SHIFT: Final = "UPDATE audio SET looked_from = looked_from + ?"
 
 
@@ -106,9 +105,7 @@ class Audios:
 
     def has_uploader(self, row: LedgerRow) -> bool:
         """Whether this instance can open the call's audio, or one can that lives."""
-        if self.may_upload(row):
-            return True
-        return self._ask(OWNER_LIVES, (row.owner, self._db.others.alive_since())).fetchone() is not None
+        return self.may_upload(row) or self._db.others.is_alive(row.owner)
 
     def _ours(self) -> dict[str, object]:
         return {"own": self._db.volumes.own, "holder": self._db.holder, "alive_since": self._db.others.alive_since()}
