@@ -40,7 +40,9 @@ NEWEST_SENT: Final = (
     "ORDER BY changed_at DESC, row DESC LIMIT ?"
 )
 """At a start: the sent calls that still have their bodies."""
-SWEEP: Final = "DELETE FROM body WHERE row IN (SELECT row FROM call WHERE state = 'sent')"
+SWEEP: Final = (
+    "DELETE FROM body WHERE row IN (SELECT row FROM call WHERE state = 'sent' AND state IN ('sent', 'failed', 'ignored'))"
+)
 """In a fleet that keeps none: what instances left that are gone. Walks all sent calls."""
 DELETE_BODY: Final = "DELETE FROM body WHERE row = ?"
 FROZEN: Final = "SELECT body FROM frozen WHERE row = ?"
