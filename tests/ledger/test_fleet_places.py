@@ -10,8 +10,9 @@ from tests.ledger.parts import FORM, NOW, SENT, bring, claimed, egress, file_mar
 from tests.ledger.postgres_server import Cluster, needs_postgres
 from tunerd.call import AudioPlan, Call, Origin, Publish, Recording, State, UrlStrategy
 from tunerd.file_pattern import FILES
-from tunerd.ledger import Admission, Claim, Delivered, FileMark, Filter, PreparedAudio, UploadTarget
+from tunerd.ledger import Admission, AudioEnded, Claim, Delivered, FileMark, Filter, PreparedAudio, UploadTarget
 from tunerd.ledger.disks import Disks
+from tunerd.outcome import AudioReason
 from tunerd.testing import Recorder, make_call
 
 if TYPE_CHECKING:
@@ -130,6 +131,29 @@ async def test_local_audio_is_claimed_by_the_instance_that_has_it(two: "tuple[Po
     assert pending is not None
     assert [one.row for one in await a.unseen_audio(0, 10)] == [row]
     assert (await claim_audio(a, row)).claimed is not None
+
+
+async def test_a_probe_with_audio_on_another_machine_is_left_to_that_machine(server: "Server", open_instance: Open) -> None:
+    """It alone may try the paused destination. b looks for no file of its name, and says nothing of the audio; once a is gone,
+    another call may be the probe."""
+    from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
+
+    a = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="a", disks=Disks(volumes={"agent": "v1"}))
+    b = await open_instance("b")
+    await put(a, with_audio())
+    row = await row_of(b)
+    assert (await b.next_audio("tuner", NOW + 5, (), (), row))[0] is None
+    ended = AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail="another file")
+    assert await b.audio_unusable(row, ended, NOW + 6) is None
+    await b.audio_later(row, NOW + 999, "not there")
+    await b.audio_seen(row, FILE, "another")
+    assert await state(a, "c1") is State.DUE
+    assert (await b.claim("tuner", FORM, freeze, NOW + 6, only=row)).needs_audio
+    pending, _ = await a.next_audio("tuner", NOW + 6, (), (), row)
+    assert pending is not None
+    assert pending.identity == ""
+    await a.close()
+    assert not (await b.claim("tuner", FORM, freeze, NOW + 7, only=row)).needs_audio
 
 
 async def test_audio_of_a_shared_source_is_claimed_by_any(open_instance: Open) -> None:

@@ -37,7 +37,7 @@ def next_pending(
     """See AudioPath.next_audio."""
     wanted = None if first is None or first in busy else store.calls.get(first)
     is_there = wanted is not None and wanted.destination == destination and _is_waiting(wanted) and wanted.agent not in not_agents
-    if wanted is not None and is_there and (wanted.due_at or 0.0) <= now:
+    if wanted is not None and is_there and store.audios.may_upload(wanted) and (wanted.due_at or 0.0) <= now:
         found: tuple[float, int] | None = (wanted.due_at or 0.0, wanted.row)
     else:
         found = store.audios.next_due(destination, busy, not_agents)
@@ -59,15 +59,21 @@ def _pending(row: LedgerRow, audio: KeptAudio) -> PendingAudio:
 def postpone(store: Store, row_id: int, due_at: float, detail: str) -> None:
     """See AudioPath.audio_later."""
     row, audio = store.calls.get(row_id), store.audios.get(row_id)
-    if row is not None and audio is not None and _is_waiting(row):
+    if row is not None and audio is not None and _is_waiting(row) and store.audios.may_upload(row):
         store.change(row, due_at=due_at)
         store.audios.put(replace(audio, detail=detail))
 
 
 def unusable(store: Store, row_id: int, ended: AudioEnded, now: float) -> FailedCall | None:
-    """See AudioPath.audio_unusable."""
-    row, audio = store.calls.get(row_id), store.audios.get(row_id)
-    if row is None or audio is None or not _is_waiting(row):
+    """See AudioPath.audio_unusable. What is at that path on another machine says nothing of the audio."""
+    row = store.calls.get(row_id)
+    return lost(store, row, ended, now) if row is not None and store.audios.may_upload(row) else None
+
+
+def lost(store: Store, row: LedgerRow, ended: AudioEnded, now: float) -> FailedCall | None:
+    """The audio of a call that is not sent yet cannot be used, wherever it is."""
+    audio = store.audios.get(row.row)
+    if audio is None or not _is_waiting(row):
         return None
     _end(store, row, audio, ended, now)
     if ended.reason is not AudioReason.AUDIO_FORM and plan_of(audio.plan).sends_on_error:
@@ -92,6 +98,8 @@ def seen(store: Store, row_id: int, location: str, identity: str) -> str | None:
     """See AudioPath.audio_seen."""
     row, audio = store.calls.get(row_id), store.audios.get(row_id)
     if row is None or audio is None or audio.location != location or row.audio is not AudioState.PENDING:
+        return None
+    if not store.audios.may_upload(row):
         return None
     if not audio.identity:
         store.audios.put(replace(audio, identity=identity))

@@ -124,6 +124,8 @@ def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
     is_due = row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.now
     needs_audio = is_due and claimed is None and row is not None and row.audio is AudioState.PENDING
+    if needs_audio and row is not None:
+        needs_audio = store.audios.has_uploader(row)
     return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
 
 

@@ -29,17 +29,21 @@ def reclaim_all(store: Store, now: float) -> None:
 
 
 def sending(store: Store) -> dict[int, float]:
-    """See WritePath.sending."""
-    rows = [row for number in store.claimed if (row := store.claimed_row(number)) is not None and row.state is State.SENDING]
+    """See WritePath.sending. In a fleet the table is asked: a commit that the server finished late may have claimed calls of
+    which nothing is known here."""
+    if store.db.holder:
+        rows = store.calls.sending(store.db.holder)
+    else:
+        found = map(store.claimed_row, store.claimed)
+        rows = [row for row in found if row is not None and row.state is State.SENDING]
     return {row.row: row.claimed_at or 0.0 for row in rows}
 
 
 def reclaim_lost(store: Store, claims: Mapping[int, float], now: float) -> int:
     """See WritePath.reclaim."""
-    lost = [
-        row for number, at in claims.items()
-        if (row := store.calls.get(number)) is not None and row.state is State.SENDING and (row.claimed_at or 0.0) == at
-    ]  # fmt: skip
+    found = [(row, at) for number, at in claims.items() if (row := store.calls.get(number)) is not None]
+    ours = [(row, at) for row, at in found if row.state is State.SENDING and row.holder == store.db.holder]
+    lost = [row for row, at in ours if (row.claimed_at or 0.0) == at]
     for row in lost:
         reclaim(store, row, now, _UNHELD)
     return len(lost)

@@ -28,7 +28,9 @@ def base_url_of(workspace: str) -> str:
 
 def follow(store: Store, old: str, new: str, workspace: str, now: float, after_row: int) -> tuple[int, int | None]:
     """A part of Stranding.follow, from a row on: how many calls were moved, and the row after which the next part begins (None:
-    there is none)."""
+    there is none). While another instance lives nothing is moved: its configuration may have the old destination."""
+    if not store.db.others.is_alone():
+        return 0, None
     numbers = store.calls.movable(old, after_row, _AT_ONCE)
     moved = 0
     for number in numbers:

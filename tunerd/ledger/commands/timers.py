@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tunerd.call import State
-from tunerd.ledger import FailedCall, FarRule, Retention
+from tunerd.ledger import FailedCall, FarRule, Matched, Retention
 from tunerd.ledger.commands.join import is_revivable, match, resolve
 from tunerd.ledger.sql.other_instances import UPKEEP
 from tunerd.ledger.sql.store import Store
@@ -16,12 +16,14 @@ _TRIM_AT_ONCE: Final = 1000
 
 
 def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
-    """See Maintenance.tick. At most 256 calls at once; if more are due, the next tick is due now."""
+    """See Maintenance.tick. At most 256 calls at once; if more are due, the next tick is due now. What commands of this process
+    touched only this process knows, whoever does the upkeep."""
+    ended: list[Matched | FailedCall | None] = [*match(store, now)[0]]
     if not store.db.others.acts_for_all(UPKEEP):
-        return (), None
+        return tuple(one for one in ended if isinstance(one, FailedCall)), None
     undecided = store.calls.undecided(now, _AT_ONCE)
     store.wants.hold_of([row.row for row in undecided])
-    ended = [resolve(store, row, now) for row in undecided]
+    ended += [resolve(store, row, now) for row in undecided]
     for call in store.wants.far_due(now, _AT_ONCE):
         row = store.calls.get(call)
         if row is not None and (row.state is State.WAITING or is_revivable(row)):
@@ -47,10 +49,12 @@ def shift(store: Store, seconds: float) -> None:
 
 def trim(store: Store, keep: Retention, now: float) -> int:
     """See Maintenance.trim."""
+    store.bodies.keep(keep.documents)
     if not store.db.others.acts_for_all(UPKEEP):
         return 0
     left = _TRIM_AT_ONCE
-    store.bodies.keep(keep.documents)
+    if store.db.holder and not keep.documents:
+        store.bodies.sweep(now)
     for states, kept_s in (((State.SENT, State.IGNORED), keep.sent_s), ((State.FAILED,), keep.failed_s)):
         for row in store.calls.stale(states, now - kept_s, left):
             if row.state is State.FAILED:

@@ -9,7 +9,7 @@ from typing import Final
 
 from tunerd.call import AudioState
 from tunerd.ledger import AudioEnded, FailedCall
-from tunerd.ledger.commands.audio_life import end, unusable
+from tunerd.ledger.commands.audio_life import end, lost
 from tunerd.ledger.postgresql.instances import NOW
 from tunerd.ledger.sql.other_instances import UPKEEP
 from tunerd.ledger.sql.store import Store
@@ -68,7 +68,7 @@ def fail_lost_audio(store: Store, keep_s: float, now: float) -> Sequence[FailedC
             row = store.calls.get(number)
             if row is not None and row.audio is AudioState.UPLOADING:
                 end(store, number, ended, now)
-            elif (failed := unusable(store, number, ended, now)) is not None:
+            elif row is not None and (failed := lost(store, row, ended, now)) is not None:
                 found.append(failed)
     return found
 

@@ -20,6 +20,7 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 WHERE lease.holder = excluded.holder OR lease.until < {NOW} RETURNING holder"""
 ALIVE_SINCE: Final = f"SELECT {NOW} - ?"
 OTHERS: Final = f"SELECT 1 FROM instance WHERE generation <> ? AND {_ALIVE} LIMIT 1"
+LIVES: Final = f"SELECT 1 FROM instance WHERE number = ? AND {_ALIVE}"
 READERS: Final = f"SELECT 1 FROM instance WHERE generation <> ? AND is_reading = 1 AND {_ALIVE} LIMIT 1"
 NOTE_READING: Final = "UPDATE instance SET is_reading = ? WHERE generation = ?"
 
@@ -44,6 +45,9 @@ class FleetOthers:
 
     def is_alone(self) -> bool:
         return self._execute(OTHERS, (self._holder, self._dead_after_s)).fetchone() is None
+
+    def is_alive(self, number: int) -> bool:
+        return self._execute(LIVES, (number, self._dead_after_s)).fetchone() is not None
 
     def alive_since(self) -> float:
         return float(self._execute(ALIVE_SINCE, (self._dead_after_s,)).fetchone()[0])

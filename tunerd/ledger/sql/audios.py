@@ -103,6 +103,10 @@ class Audios:
         """Whether this instance can open the call's audio."""
         return row.owner in self._owners
 
+    def has_uploader(self, row: LedgerRow) -> bool:
+        """Whether this instance can open the call's audio, or one can that lives."""
+        return self.may_upload(row) or self._db.others.is_alive(row.owner)
+
     def _ours(self) -> dict[str, object]:
         return {"own": self._db.volumes.own, "holder": self._db.holder, "alive_since": self._db.others.alive_since()}
 

@@ -3,6 +3,7 @@
 Bodies are apart from the rows, so that claims, lists and retention never read them.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -39,6 +40,10 @@ NEWEST_SENT: Final = (
     "ORDER BY changed_at DESC, row DESC LIMIT ?"
 )
 """At a start: the sent calls that still have their bodies."""
+SWEEP: Final = (
+    "DELETE FROM body WHERE row IN (SELECT row FROM call WHERE state = 'sent' AND state IN ('sent', 'failed', 'ignored'))"
+)
+"""In a fleet that keeps none: what instances left that are gone. Walks all sent calls."""
 DELETE_BODY: Final = "DELETE FROM body WHERE row = ?"
 FROZEN: Final = "SELECT body FROM frozen WHERE row = ?"
 KEEP_FROZEN: Final = "INSERT INTO frozen (row, body) VALUES (?, ?) ON CONFLICT (row) DO UPDATE SET body = excluded.body"
@@ -46,6 +51,7 @@ DELETE_FROZEN: Final = "DELETE FROM frozen WHERE row = ?"
 
 FORMS: Final[Mapping[str | None, Form | None]] = {None: None} | {form.value: form for form in Form}
 _REMOVE_AT_ONCE: Final = 32
+_SWEEP_EVERY_S: Final = 3600.0
 _BODIES_KEPT: Final = "bodies_kept"
 
 
@@ -59,6 +65,7 @@ class Bodies:
         self.remove = remove
         self.kept = 200
         """How many sent calls keep their bodies."""
+        self._swept_at = -math.inf
         self._sent: deque[int] = deque()
         """Sent calls that have a body, oldest first."""
         self._payloads: dict[int, tuple[bytes | None, Form | None]] = {}
@@ -129,6 +136,12 @@ class Bodies:
         if len(self._sent) > self.kept + min(_REMOVE_AT_ONCE, self.kept // 8):
             while len(self._sent) > self.kept:
                 self.remove(self._sent.popleft())
+
+    def sweep(self, now: float) -> None:
+        """Remove the bodies of all sent calls, now and then."""
+        if now - self._swept_at >= _SWEEP_EVERY_S:
+            self._swept_at = now
+            self._ask(SWEEP)
 
     # Frozen bodies that are kept whole, since a delta of the payload would save nothing.
 

@@ -35,7 +35,7 @@ UNDECIDED: Final = f"{_CALL} WHERE state = 'waiting' AND due_at <= ? ORDER BY du
 """Waiting calls whose time has come, earliest first."""
 NEXT_UNDECIDED: Final = "SELECT min(due_at) FROM call WHERE state = 'waiting'"
 SENDING: Final = f"{_CALL} WHERE state = 'sending' AND holder = ? ORDER BY row LIMIT ?"
-"""Only after a start or another connection: walks the whole table."""
+"""Where one process owns the ledger, only after a start or another connection: it walks the whole table there."""
 STALE: Final = (
     f"{_CALL} WHERE state = ? AND state IN ('sent', 'failed', 'ignored') AND changed_at <= ? "
     "AND (state <> 'sent' OR audio IN ('none', 'uploaded') OR dismissed = 1) ORDER BY changed_at, row LIMIT ?"

@@ -45,7 +45,10 @@ class DestinationTable:
         return self._known
 
     def snapshot(self) -> dict[str, tuple[StoredPauses, PauseClock]]:
-        return dict(self._stored)
+        """Before a transaction. What was asked on a connection that broke can never be read, and is not read here: where that
+        happens, each transaction asks anew."""
+        self._asked = None
+        return dict(self._known)
 
     def restore(self, before: dict[str, tuple[StoredPauses, PauseClock]]) -> None:
         self._known, self._asked = before, None

@@ -15,6 +15,10 @@ class OtherInstances(Protocol):
         """Whether no other instance lives."""
         ...
 
+    def is_alive(self, number: int) -> bool:
+        """Whether the instance with this number lives (instance.number, LedgerRow.owner)."""
+        ...
+
     def alive_since(self) -> float:
         """An instance whose last heartbeat is older is dead (table instance)."""
         ...
@@ -36,6 +40,9 @@ class NoOthers:
 
     def is_alone(self) -> bool:
         return True
+
+    def is_alive(self, number: int) -> bool:
+        return False
 
     def alive_since(self) -> float:
         return 0.0
