@@ -195,6 +195,15 @@ async def test_a_group_of_an_instance_that_is_silent_is_looked_at_by_any(
     assert (await group(c)).key == "k"
 
 
+async def test_an_instance_gives_up_its_own_groups_of_a_source_that_it_has_no_more(
+    two: "tuple[PostgresqlLedger, PostgresqlLedger]",
+) -> None:
+    """Nobody else looks at them while it lives; and it does not ask for those of others, whose configuration may be newer."""
+    b, c = two
+    await collect(b, fragment())
+    assert [await one.gathering_sources() for one in (b, c)] == [["agent"], []]
+
+
 async def test_a_group_of_a_shared_source_is_looked_at_by_any(open_instance: Open) -> None:
     """Every instance reads its files."""
     b, c = [await open_instance(name, shared=frozenset({"agent"})) for name in "bc"]

@@ -199,8 +199,8 @@ class GatherPath(Protocol):
         ...
 
     async def gathering_sources(self) -> Sequence[str]:
-        """Every source that has a group to look at, now or later, in the order of their names. None while another instance lives:
-        what is missing in our configuration may be in that one's."""
+        """Every source that has a group to look at, now or later, in the order of their names. While another instance lives, only
+        those of groups that this one has read: what is missing in our configuration may be in that one's."""
         ...
 
     async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:

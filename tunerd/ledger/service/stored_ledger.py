@@ -240,7 +240,7 @@ class StoredLedger(StoredAudio):
         return await self._reader.ask(lambda store: group_results.groups(store, source, now, limit, ended_by))
 
     async def gathering_sources(self) -> Sequence[str]:
-        return await self._do(lambda store: store.groups.sources() if store.db.others.is_alone() else ())
+        return await self._do(lambda store: store.groups.sources())
 
     async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:
         return await self._do(lambda store: group_results.gather(store, results, now), full=True, rows=len(results))

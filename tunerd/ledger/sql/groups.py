@@ -32,7 +32,9 @@ TO_LOOK_AT: Final = (
 )
 """Groups to look at, earliest first; of those whose wait ended, those of which it ended early enough."""
 NEXT_LOOK: Final = f"SELECT min(look_at) FROM gathering WHERE source = :source AND look_at IS NOT NULL AND {_IS_OURS}"
-NEXT_SOURCE: Final = "SELECT min(source) FROM gathering WHERE look_at IS NOT NULL AND source > ?"
+NEXT_SOURCE: Final = (
+    "SELECT min(source) FROM gathering WHERE look_at IS NOT NULL AND source > :after AND (:is_alone = 1 OR owner = :own)"
+)
 DELETE: Final = "DELETE FROM gathering WHERE row = ?"
 SHIFT: Final = "UPDATE gathering SET look_at = look_at + :seconds, last_at = last_at + :seconds"
 
@@ -98,9 +100,10 @@ class Groups:
         return [GROUP.record(columns) for columns in found], next_look.fetchone()[0]
 
     def sources(self) -> Sequence[str]:
-        """Sources that have a group to look at: a step of the index for each."""
+        """Sources that have a group to look at (beside other instances: one of this instance). A step of the index for each."""
         found: list[str] = []
-        while (source := self._execute(NEXT_SOURCE, (found[-1] if found else "",)).fetchone()[0]) is not None:
+        ours = {"own": self._volumes.own, "is_alone": int(self._db.others.is_alone())}
+        while (source := self._execute(NEXT_SOURCE, {**ours, "after": found[-1] if found else ""}).fetchone()[0]) is not None:
             found.append(source)
         return found
 
