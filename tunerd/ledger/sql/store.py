@@ -267,6 +267,7 @@ class Store:
         self.db.begin(durable=full)
         if self.db.holder:  # others may have changed what is kept in memory
             self.destinations.ask()
+            self.db.others.begin()
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
