@@ -13,6 +13,7 @@ import pytest
 from tests.ledger.parts import NOW, claimed, put, state, take
 from tests.ledger.postgres_server import Cluster, needs_postgres
 from tunerd.call import State
+from tunerd.ledger import LedgerUnavailable
 from tunerd.testing import Recorder, make_call
 
 if TYPE_CHECKING:
@@ -156,6 +157,23 @@ async def test_a_second_start_of_a_name_supersedes_the_first(server: "Server") -
         assert not first.heartbeat.may_send()
         assert second.heartbeat.may_send()
         await put(second, make_call("c1"))
+        assert (await claimed(second)).call_id == "c1"
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_a_start_whose_name_was_taken_claims_nothing_before_it_learns_of_it(postgres: Cluster) -> None:
+    """Its next heartbeat is seconds away, and others may send what it claims: the claim itself finds that the name is taken."""
+    from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
+
+    server = postgres.server()  # a heartbeat each 5 s
+    first = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="a")
+    second = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="a")
+    try:
+        await put(first, make_call("c1"))
+        with pytest.raises(LedgerUnavailable):
+            await take(first)
         assert (await claimed(second)).call_id == "c1"
     finally:
         await first.close()

@@ -106,6 +106,41 @@ async def test_a_new_volume_under_the_old_name_knows_nothing(open_instance: Open
     assert isinstance(await third.mark("agent", "/calls/call-1.json"), FileMark)
 
 
+async def test_a_directory_that_is_not_there_yet_knows_nothing_of_an_earlier_start(server: "Server") -> None:
+    """It may become any disk: a pod of a StatefulSet whose agent makes the directory."""
+    from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
+
+    for _ in range(2):
+        pod = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="pod-0", disks=Disks(volumes={"agent": ""}))
+        assert await pod.mark("agent", "/calls/call-1.json") is None
+        await pod.set_mark(file_mark(), NOW)
+        assert await pod.mark("agent", "/calls/call-1.json") is not None
+        await pod.close()
+
+
+async def test_whose_disk_a_volume_is_on_is_asked_without_another_connection(postgres: Cluster) -> None:
+    """The transaction that asks holds rows: it must not wait until the server takes one more connection."""
+    from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
+    from tunerd.ledger.postgresql.postgresql_server import connect
+
+    name = postgres.database().rpartition("/")[2]
+    a, b = [
+        await PostgresqlLedger.open(
+            postgres.server("fleet", database=name), now=NOW, emit=Recorder(), instance=one, disks=Disks(volumes={"agent": "v1"})
+        )
+        for one in "ab"
+    ]
+    (volume,) = a._volumes.numbers
+    with connect(postgres.server()) as connection:
+        connection.execute("UPDATE pg_database SET datallowconn = false WHERE datname = %s", (name,))
+        try:
+            assert await b._do(lambda store: store.db.volumes.owner(volume, store.db.execute)) == a._volumes.own
+        finally:
+            connection.execute("UPDATE pg_database SET datallowconn = true WHERE datname = %s", (name,))
+    await a.close()
+    await b.close()
+
+
 async def test_a_refused_document_of_another_instance_stays(two: "tuple[PostgresqlLedger, PostgresqlLedger]") -> None:
     """A good document at the same path on another machine is another document."""
     a, b = two

@@ -34,6 +34,21 @@ def test_after_a_minute_without_the_database_it_sends_again_with_new_claims_only
     assert renewals.lease != before
 
 
+def test_a_heartbeat_that_arrives_while_a_claim_is_asked_about_does_not_make_it_valid() -> None:
+    """It arrives after the lease was compared, and before the answer."""
+    renewals = beating(100)
+
+    class Lease(int):
+        __hash__ = int.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            is_same = int(self) == other
+            renewals.arrived(160)
+            return is_same
+
+    assert not renewals.may_send(160, Lease(renewals.lease))
+
+
 def test_a_late_heartbeat_within_20_s_keeps_the_claims() -> None:
     """Nobody gave the instance up: three heartbeats that were lost are no reason to send nothing."""
     renewals = beating(100)

@@ -270,6 +270,25 @@ async def test_the_instance_knows_its_files_after_the_copy(tmp_path: Path, url: 
             await opened.close()
 
 
+async def test_a_source_that_became_shared_comes_back_with_the_marks_of_the_shared_volume(tmp_path: Path, url: str) -> None:
+    """Both volumes know the same file, and a ledger in a file has one."""
+    path, back = tmp_path / "ledger.db", tmp_path / "back.db"
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    await ledger.set_mark(file_mark("/calls/a.json"), NOW)
+    await ledger.close()
+    await copy_to(str(path), url, "one")
+    from tunerd.ledger.postgresql.postgresql_server import Server, connect
+
+    with connect(Server(url=url)) as connection:
+        connection.execute("CREATE TEMP TABLE known AS SELECT * FROM tunerd.file")
+        connection.execute('UPDATE known SET volume = 0, "offset" = 50')
+        connection.execute("INSERT INTO tunerd.file SELECT * FROM known")
+    await copy_to(url, str(back), "one")
+    again = await SqliteLedger.open(back, now=NOW, emit=Recorder())
+    assert [mark.offset for mark in await again.marks("agent")] == [50]
+    await again.close()
+
+
 async def test_a_server_that_goes_away_breaks_the_copy_off(tmp_path: Path, url: str) -> None:
     """With words that quote no row, and the ledger can still be copied."""
     path = tmp_path / "ledger.db"

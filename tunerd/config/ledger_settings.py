@@ -75,7 +75,13 @@ class LedgerConfig:
             low=1,
         ),
     ] = 1024 * MIB
-    keep_documents: Annotated[int, Setting("How many of the newest documents are kept, for `tunerd diff`.", low=0)] = 200
+    keep_documents: Annotated[
+        int,
+        Setting(
+            "How many of the newest documents of sent calls are kept, for `tunerd diff`; in PostgreSQL by each instance.",
+            low=0,
+        ),
+    ] = 200
 
     @property
     def shown(self) -> str:

@@ -5,7 +5,19 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
-from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
+from tunerd.ledger import (
+    Claim,
+    Claimed,
+    FailedCall,
+    Freeze,
+    LedgerUnavailable,
+    Matched,
+    Pick,
+    PreparedAudio,
+    Reservation,
+    Unfrozen,
+    UrlToSign,
+)
 from tunerd.ledger.body_delta import apply_delta, delta_of
 from tunerd.ledger.commands.audio_life import body_parts, give_up, prepare
 from tunerd.ledger.commands.join import fail, resolve
@@ -62,6 +74,8 @@ class ClaimRequest:
 
 def claim(store: Store, asks: Sequence[ClaimRequest]) -> Sequence[Claim]:
     """See WritePath.claim; all requests are alike. What they look for is picked together: that is most of a claim's work."""
+    if not store.db.others.has_name():
+        raise LedgerUnavailable("another start took this instance's name; this one sends nothing more")
     first = asks[0]
     if first.only is not None:
         return [_claim_only(store, ask, first.only) for ask in asks]
@@ -97,7 +111,7 @@ def hand_over(
     woken for them."""
     handed: list[Claimed] = []
     failed: list[FailedCall] = []
-    for offer in offers:
+    for offer in offers if store.db.others.has_name() else ():
         ask = ClaimRequest(destination=offer.destination, form=offer.form, freeze=offer.freeze, now=now, pick=Pick.NEWEST,
                   not_agents=frozenset(), due_by=None)  # fmt: skip
         left = offer.count

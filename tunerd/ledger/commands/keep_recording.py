@@ -57,7 +57,7 @@ def _kept(store: Store, recording: Recording, now: float) -> KeptRecording:
     volume = store.db.volumes.of(origin.source)
     is_file = recording.source == FILES
     return KeptRecording(
-        source=files_source(store.db.volumes.owner(volume)) if is_file else recording.source,
+        source=files_source(store.db.volumes.owner(volume, store.db.execute)) if is_file else recording.source,
         key=recording.key,
         match=recording.match,
         id=recording.id,

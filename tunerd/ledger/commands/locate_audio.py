@@ -50,7 +50,7 @@ def located(
 def owner_of(store: Store, location: str, volume: int) -> int:
     """The instance that alone can open what is at a location, which a document on this volume names. 0: any."""
     is_local = volume != 0 and stored_location(location).kind in (LocationKind.FILE, LocationKind.EMBEDDED)
-    return store.db.volumes.owner(volume) if is_local else 0
+    return store.db.volumes.owner(volume, store.db.execute) if is_local else 0
 
 
 def first_state(location: str, plan: AudioPlan | None) -> AudioState:

@@ -174,7 +174,7 @@ def conflict_into(store: Store, row: LedgerRow, holder: LedgerRow, call: Call, n
 
 
 def _wants(store: Store, row: LedgerRow, body: Body, *, is_seeking: bool = True) -> Sequence[Want]:
-    return first_wants(row, body.strategies, is_seeking=is_seeking, owner=store.db.volumes.owner(row.volume))
+    return first_wants(row, body.strategies, is_seeking=is_seeking, owner=store.db.volumes.owner(row.volume, store.db.execute))
 
 
 def _set_wants(store: Store, row: LedgerRow, body: Body) -> None:

@@ -4,11 +4,11 @@ A lease is a row (table lease): the start of an instance that has it, and until 
 renewed in the transaction that acts under it, so that nobody else can take it before that has ended. There are no session locks.
 """
 
-from typing import Final
+from typing import Final, cast
 
 from tunerd.ledger.postgresql.instances import NOW
 from tunerd.ledger.postgresql.renewals import Renewals
-from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.database import Cursor, Execute
 
 _LASTS_S: Final = 30.0
 _AGREES_S: Final = 5.0
@@ -21,6 +21,7 @@ WHERE lease.holder = excluded.holder OR lease.until < {NOW} RETURNING holder"""
 ALIVE_SINCE: Final = f"SELECT {NOW} - ?"
 OTHERS: Final = f"SELECT 1 FROM instance WHERE generation <> ? AND {_ALIVE} LIMIT 1"
 LIVES: Final = f"SELECT 1 FROM instance WHERE number = ? AND {_ALIVE}"
+HAS_NAME: Final = "SELECT 1 FROM instance WHERE generation = ?"
 READERS: Final = f"SELECT 1 FROM instance WHERE generation <> ? AND is_reading = 1 AND {_ALIVE} LIMIT 1"
 NOTE_READING: Final = "UPDATE instance SET is_reading = ? WHERE generation = ?"
 
@@ -29,6 +30,17 @@ class FleetOthers:
     def __init__(self, execute: Execute, holder: int, renewals: Renewals | None, dead_after_s: float) -> None:
         self._execute, self._holder, self._renewals = execute, holder, renewals
         self._dead_after_s = dead_after_s
+        self._has_name, self._asked = True, cast(Cursor | None, None)
+
+    def begin(self) -> None:
+        """Asked for now, and answered with what is read first: it costs no round trip."""
+        self._asked = self._execute(HAS_NAME, (self._holder,))
+
+    def has_name(self) -> bool:
+        if self._asked is not None:
+            self._has_name = self._asked.fetchone() is not None
+            self._asked = None
+        return self._has_name
 
     def acts_for_all(self, work: str) -> bool:
         """A host whose clock differs from the database's leaves this to others, unless nobody else has done it for a while."""

@@ -1,7 +1,7 @@
 """Whose disk a file is on, in a fleet: the volumes that this instance reads, and whom the others belong to (table volume)."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from tunerd.ledger.disks import Disks
 from tunerd.ledger.postgresql.instances import NOW, Instance
@@ -13,7 +13,7 @@ ON CONFLICT (owner, source, identity) DO UPDATE SET seen_at = excluded.seen_at R
 COPIED: Final = "copied"
 """Identity of a volume that came with a copy of a ledger in a file: which disk that is shows at the instance's first start."""
 ADOPT: Final = f"UPDATE volume SET identity = %s WHERE owner = %s AND source = %s AND identity = '{COPIED}'"
-OWNER: Final = "SELECT owner FROM volume WHERE number = %s"
+OWNER: Final = "SELECT owner FROM volume WHERE number = ?"
 
 
 class FleetVolumes:
@@ -50,14 +50,17 @@ class FleetVolumes:
             self._see([source])
         return self._numbers[source]
 
-    def owner(self, volume: int) -> int:
-        """0 if the volume is no longer known: then any instance may find that it cannot open the file."""
+    def owner(self, volume: int, ask: Callable[..., Any]) -> int:
+        """0 if the volume is no longer known: then any instance may find that it cannot open the file. It is asked in the open
+        transaction, which holds locks: a connection of its own could take long to open."""
         if volume not in self._owners:
-            with connect(self._server) as connection, connection.transaction():
-                connection.execute(self._server.set_search_path)
-                found = connection.execute(OWNER, (volume,)).fetchone()
+            found = ask(OWNER, (volume,)).fetchone()
             self._owners[volume] = 0 if found is None else found[0]
         return self._owners[volume]
+
+    def _absent(self, source: str) -> str:
+        """A directory that is not there yet may become any disk: nothing of an earlier start counts for it."""
+        return f"absent-{self._instance.generation}" if source in self._disks.volumes else ""
 
     def _see(self, sources: Iterable[str]) -> None:
         names = [source for source in sources if source not in self._disks.shared]
@@ -66,7 +69,7 @@ class FleetVolumes:
         with connect(self._server) as connection, connection.transaction():
             connection.execute(self._server.set_search_path)
             for source in sorted(names):
-                identity = self._disks.volumes.get(source, "")
+                identity = self._disks.volumes.get(source, "") or self._absent(source)
                 connection.execute(ADOPT, (identity, self.own, source))
                 found = connection.execute(SEE, (self.own, source, identity)).fetchone()
                 if found is not None:

@@ -28,8 +28,7 @@ class Heartbeat:
 
     def may_send(self, lease: int | None = None) -> bool:
         """Whether this instance is surely not given up, and was not since it claimed under `lease`. Any thread."""
-        is_valid = lease is None or lease == self._renewals.lease
-        return is_valid and not self._is_superseded and self._renewals.may_send(boottime())
+        return not self._is_superseded and self._renewals.may_send(boottime(), lease)
 
     def may_judge(self) -> bool:
         """Whether it may call others dead."""

@@ -30,9 +30,10 @@ class Renewals:
             self._steady_since = sent_at
         self._last = sent_at
 
-    def may_send(self, now: float) -> bool:
-        """Whether nobody can have given this instance up by now."""
-        return now - self._last < self._pulse.stops_after_s
+    def may_send(self, now: float, lease: int | None = None) -> bool:
+        """Whether nobody can have given this instance up by now, and nobody has since the claim (`lease`). The lease is looked at
+        last: a heartbeat that arrives between the two would give an old claim the time of the new lease."""
+        return now - self._last < self._pulse.stops_after_s and (lease is None or lease == self.lease)
 
     def may_judge(self, now: float) -> bool:
         """Whether its own heartbeats have arrived for long enough to call others dead: otherwise it may be the database that

@@ -35,9 +35,11 @@ EXISTS (SELECT FROM call WHERE owner = instance.number)
 OR EXISTS (SELECT FROM file JOIN volume ON volume.number = file.volume WHERE volume.owner = instance.number))
 ORDER BY name LIMIT 5"""
 """Instances whose disks the ledger knows something of."""
-_ON_ITS_DISK: Final = """ WHERE volume = 0 OR volume IN (
-SELECT DISTINCT ON (source) number FROM volume WHERE owner = %s ORDER BY source, seen_at DESC)"""
-"""What is known of volumes that the instance had before is of no use to a file."""
+_ON_ITS_DISK: Final = """ WHERE volume = 0 OR (volume IN (
+SELECT DISTINCT ON (source) number FROM volume WHERE owner = %s ORDER BY source, seen_at DESC)
+AND NOT EXISTS (SELECT FROM {table} AS shared WHERE shared.volume = 0 AND shared.source = {table}.source))"""
+"""What is known of volumes that the instance had before is of no use to a file. Of a source that became `shared: true`, or was it
+once, both are known, and a file has room for one: the shared volume's."""
 _ENTER: Final = f"""INSERT INTO instance
 (name, number, generation, version, host, started_at, heartbeat_at, is_over, is_reading)
 VALUES (%s, nextval('instance_number'), nextval('generation'), '', '', {NOW}, {NOW}, 1, 0)
@@ -121,7 +123,7 @@ class ServerSource(_ServerEnd):
         where, values = "", list[object]()
         if table in ("file", "torn"):
             number = self._lock().execute(_NUMBER, (self._instance,)).fetchone()
-            where, values = _ON_ITS_DISK, [None if number is None else number[0]]
+            where, values = _ON_ITS_DISK.format(table=table), [None if number is None else number[0]]
         with self._lock().cursor(name="copy") as cursor:
             cursor.itersize = _AT_ONCE
             yield from cursor.execute(f"SELECT {quoted(columns)} FROM {table}{where}", values)
@@ -165,7 +167,7 @@ class ServerTarget(_ServerEnd):
         self._give_to_instance()
         store = Store(PostgresqlDatabase(self.connection, self._server, self._columns, OneVolume()))
         store.counts.add({name: count for name, count in store.counted().numbers().items() if count})
-        store.db.commit()  # it has statements that wait to be sent
+        store.db.commit()
 
     def _give_to_instance(self) -> None:
         """What the ledger knows of files belongs to the instance from now on, and to the disk that its first start finds."""

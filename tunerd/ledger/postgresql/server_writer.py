@@ -37,6 +37,10 @@ _LOOKS_S: Final = (0.8, 1.2)
 """Between two looks at what other instances did, while there is nothing to do: chance keeps instances apart."""
 
 
+_LOOKS_APART_S: Final = 0.2
+"""Between two looks at the least, however many hints come."""
+
+
 class ServerWriter:
     def __init__(
         self,
@@ -62,6 +66,8 @@ class ServerWriter:
         self._told_pauses: Mapping[str, StoredPauses] = {}
         """As they were last reported."""
         self._looked_at = self._judged_at = clock.monotonic()
+        self._look_waits = False
+        """A look was asked for too soon after the last one."""
         self._is_broken = False
         """The connection could not undo the last transaction: it has to be replaced."""
         self._thread = threading.Thread(target=self._main, name="ledger-writer", daemon=True)
@@ -121,6 +127,8 @@ class ServerWriter:
     def _patience(self) -> float:
         if self._outage.is_on:
             return _RETRY_S
+        if self._look_waits:
+            return max(0.0, self._looked_at + _LOOKS_APART_S - self._clock.monotonic())
         return uniform(*_LOOKS_S)  # noqa: S311
 
     def _run(self, batch: list[Job[Any]], report: BatchReport) -> None:
@@ -179,11 +187,17 @@ class ServerWriter:
             db.want_no_more()
 
     def _look(self, *, is_idle: bool) -> None:
-        """About once a second, also if there is much to do: what others did, and whether one of them is dead."""
+        """About once a second, also if there is much to do, and soon after a hint: what others did, and whether one of them is
+        dead."""
         now = self._clock.monotonic()
-        if self._outage.is_on or not (is_idle or now - self._looked_at >= _LOOKS_S[0]):
+        since_s = now - self._looked_at
+        if self._outage.is_on or not (is_idle or self._queue.is_nudged or since_s >= _LOOKS_S[0]):
             return
-        self._looked_at = now
+        if since_s < _LOOKS_APART_S and not (is_idle and self._look_waits):
+            self._look_waits = True
+            return
+        self._looked_at, self._look_waits = now, False
+        self._queue.looked()
         try:
             self.gauges = _asked(self._store)
         except psycopg.Error:

@@ -38,6 +38,8 @@ class JobQueue:
         self._emit = emit
         self._committed = committed
         self._queue: SimpleQueue[Job[Any] | None | Nudge] = SimpleQueue()
+        self.is_nudged = False
+        """The writer has not called `looked` since the last nudge."""
         self._unsettled: Counter[int] = Counter()
         """The event loop's: rows of patient jobs that have not been answered."""
         self.on_pauses: Callable[[Mapping[str, StoredPauses]], None] = lambda pauses: None
@@ -67,10 +69,16 @@ class JobQueue:
             self._queue.put(None)
 
     def nudge(self) -> None:
-        """The writer, if it waits, gets an empty batch. Any thread."""
-        self._queue.put(NUDGE)
+        """The writer, if it waits, gets an empty batch: once until it calls `looked`. Any thread."""
+        if not self.is_nudged:
+            self.is_nudged = True
+            self._queue.put(NUDGE)
 
     # The writer thread.
+
+    def looked(self) -> None:
+        """About to look at what a nudge is about: the next nudge counts again."""
+        self.is_nudged = False
 
     def is_empty(self) -> bool:
         return self._queue.empty()

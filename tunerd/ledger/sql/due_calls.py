@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tunerd.call import Form, State
+from tunerd.call import AudioState, Form, State
 from tunerd.ledger import Pick
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.bodies import FORMS
@@ -93,8 +93,10 @@ class DueCalls:
             found = self._first(NEWEST, (destination,), due_by, not_agents)
         elif pick is Pick.EXPIRING:
             found = self._first(EXPIRING, (destination, now + EXPIRING_WITHIN_S), due_by, not_agents)
-        if found is not None and (row := self._get(found)) is not None and row.state is State.DUE:
-            return row
+        if found is not None and (row := self._get(found)) is not None:
+            is_due = row.state is State.DUE and row.audio is not AudioState.PENDING and (row.due_at or 0.0) <= due_by
+            if is_due and row.destination == destination and row.agent not in not_agents:  # as it is after a wait for its lock
+                return row
         if not_agents:
             return self._oldest_among(destination, due_by, not_agents)
         return self._row(OLDEST, (destination, due_by))

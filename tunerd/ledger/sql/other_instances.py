@@ -7,6 +7,14 @@ UPKEEP: Final = "upkeep"
 
 
 class OtherInstances(Protocol):
+    def begin(self) -> None:
+        """A transaction begins."""
+        ...
+
+    def has_name(self) -> bool:
+        """Whether no other start has taken this instance's name, as of the beginning of the transaction."""
+        ...
+
     def acts_for_all(self, work: str) -> bool:
         """Whether it is for this instance to do this work now. True: nobody else does it until the transaction has ended."""
         ...
@@ -34,6 +42,12 @@ class OtherInstances(Protocol):
 
 class NoOthers:
     """One process owns the ledger."""
+
+    def begin(self) -> None:
+        pass
+
+    def has_name(self) -> bool:
+        return True
 
     def acts_for_all(self, work: str) -> bool:
         return True

@@ -162,7 +162,8 @@ class Store:
         self.db.retire_number("call", row.row)
         if row.seeks:
             self.wants.delete(row.row)
-        self.checks.delete(row.row)
+        if row.state is not State.SENT:  # a sent call has none
+            self.checks.delete(row.row)
         self.audios.delete(row.row)  # a row may have had audio before it was rewritten
         if row.gathers:
             self.groups.delete(row.row)
@@ -266,6 +267,7 @@ class Store:
         self.db.begin(durable=full)
         if self.db.holder:  # others may have changed what is kept in memory
             self.destinations.ask()
+            self.db.others.begin()
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""

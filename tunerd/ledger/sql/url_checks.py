@@ -59,8 +59,8 @@ class UrlCheckTable:
                 self._tally().unasked_urls -= not check.answered
 
     def delete(self, call: int) -> None:
-        """What a fleet overlooks is deleted when it is asked for."""
-        if self._tally().url_checks:
+        """In a fleet the table is asked: another instance may have added one a moment ago."""
+        if self._tally().url_checks or self._db.holder:
             self.keep(call, (), 0.0)
 
     def put(self, before: KeptUrlCheck, check: KeptUrlCheck) -> None:
@@ -76,5 +76,5 @@ class UrlCheckTable:
         ]  # fmt: skip
 
     def shift(self, seconds: float) -> None:
-        if self._tally().url_checks:
+        if self._tally().url_checks or self._db.holder:
             self._ask(SHIFT, {"seconds": seconds})

@@ -3,7 +3,8 @@
 Volume 0 and owner 0 are those of everybody: of a shared source, and of everything where one process owns the ledger.
 """
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 
 class Volumes(Protocol):
@@ -16,8 +17,8 @@ class Volumes(Protocol):
         """The volume from which this instance reads a source. Negative: it has none, and nothing is known of its files."""
         ...
 
-    def owner(self, volume: int) -> int:
-        """The instance that a volume belongs to."""
+    def owner(self, volume: int, ask: Callable[..., Any]) -> int:
+        """The instance that a volume belongs to. `ask` runs a statement in the open transaction."""
         ...
 
 
@@ -29,5 +30,5 @@ class OneVolume:
     def of(self, source: str) -> int:
         return 0
 
-    def owner(self, volume: int) -> int:
+    def owner(self, volume: int, ask: Callable[..., Any]) -> int:
         return 0
