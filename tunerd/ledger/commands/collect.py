@@ -36,7 +36,7 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
     if group is None or row is None:
         row = _open(store, fragment, now)
         group = KeptGroup(row=row.row, source=fragment.source, key=fragment.key, version=0, look_at=None, last_at=now,
-                          wait_s=fragment.wait_s, count=0, owner=store.db.volumes.owner(row.volume))  # fmt: skip
+                          wait_s=fragment.wait_s, count=0, owner=store.db.volumes.owner(row.volume, store.db.execute))  # fmt: skip
     elif _was_seen(store, row, fragment, digest, is_log):
         if row.state is State.SENT:
             store.disposable.add((origin.source, origin.path))
