@@ -35,8 +35,9 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
     row = store.calls.get(group.row) if group is not None else None
     if group is None or row is None:
         row = _open(store, fragment, now)
+        owner = store.db.volumes.owner(row.volume, store.db.execute)
         group = KeptGroup(row=row.row, source=fragment.source, key=fragment.key, version=0, look_at=None, last_at=now,
-                          wait_s=fragment.wait_s, count=0, owner=store.db.volumes.owner(row.volume, store.db.execute))  # fmt: skip
+                          wait_s=fragment.wait_s, count=0, owner=owner)  # fmt: skip
     elif _was_seen(store, row, fragment, digest, is_log):
         if row.state is State.SENT:
             store.disposable.add((origin.source, origin.path))
