@@ -90,9 +90,9 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
 
 
 def _checks(store: Store, row: LedgerRow, verify_s: float) -> CheckedUrls:
-    known = store.checks.of(row.row)
-    since = {location: one.since for location, one in known.items()}
-    return CheckedUrls(wait_s=verify_s, since=since, there=[one.location for one in known.values() if one.due_at is None])
+    known = store.checks.of(row.row).values()
+    absent = {one.location: at for one in known if (at := one.absent_at(verify_s)) is not None}
+    return CheckedUrls(wait_s=verify_s, absent=absent, there=[one.location for one in known if one.due_at is None])
 
 
 def _keep_checks(store: Store, row: LedgerRow, decision: Decision, now: float) -> str:
