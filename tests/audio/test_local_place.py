@@ -1,6 +1,7 @@
 """audio/local_place.py and spool_place.py: files and spool entries as delivery uses them."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -104,6 +105,57 @@ async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: A
     assert not list(tmp_path.glob(".tunerd-*"))
     assert [one.read_bytes() for one in tmp_path.glob("done/*")] == ([content] if after is AfterUpload.MOVE_TO else [])
     assert path.exists() == is_taken
+
+
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_file_that_was_overwritten_while_it_was_removed(tmp_path: Path, after: AfterUpload, *, is_taken: bool) -> None:
+    """A recorder wrote the next customer's call over it, in place and with the same length, after it was looked at and before it
+    was set aside. It is put back, beside a file that has its name by now."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    identity = FileIdentity.of(path.stat())
+    aside = tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
+    path.rename(aside)
+    content = bytes(identity.size)
+    with aside.open("r+b") as file:
+        file.write(content)
+    os.utime(aside, ns=(identity.mtime_ns, identity.mtime_ns + 1))
+    if is_taken:
+        path.write_bytes(b"another call")
+    done = await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity))
+    assert done is not None
+    assert done.is_final
+    assert (tmp_path / ("1-a.wav" if is_taken else "a.wav")).read_bytes() == content
+    assert not list(tmp_path.glob(".tunerd-*"))
+    assert not list(tmp_path.glob("done/*"))
+
+
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+async def test_an_uploaded_file_that_somebody_writes_stays_until_they_close_it(tmp_path: Path, after: AfterUpload) -> None:
+    """Its recorder may have begun the next call in it."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    with path.open("r+b"):
+        kept = await dispose_of(str(path), after)
+        assert kept is not None
+        assert "open for writing" in kept.why
+        assert not kept.is_final
+        assert path.exists()
+    assert await dispose_of(str(path), after) is None
+    assert not path.exists()
+
+
+async def test_a_file_that_was_set_aside_while_somebody_opened_it_is_put_back(tmp_path: Path) -> None:
+    """Whoever opened it before it had another name may write the next call into it at any time."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    identity = FileIdentity.of(path.stat())
+    with path.open("r+b"):
+        path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
+        kept = await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, AfterUpload.DELETE), str(identity))
+    assert kept is not None
+    assert path.exists()
 
 
 _DISPOSE = """

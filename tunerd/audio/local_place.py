@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, NotDisposed, Settled, Unsettled
@@ -25,6 +26,7 @@ _AHEAD_S: Final = 3600.0
 """How far a file's time may lie ahead, written by a clock that differs: one farther ahead says nothing about its writer."""
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer."""
+_HAS_WRITER: Final = "a process has it open for writing, perhaps for the next call; let each call record to a file of its own"
 _MOST_OF_A_NAME: Final = 1000
 _THREADS: Final = 8
 
@@ -86,18 +88,21 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> NotDisposed 
         with _folder_of(path, plan) as (folder, name), _target_of(path, plan, folder) as target:
             aside = f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
             if not os.access(aside, os.F_OK, dir_fd=folder):  # else a process that was killed here has left it
-                with AudioDirectories(plan.files).opened(path, identity):
-                    pass
+                with AudioDirectories(plan.files).opened(path, identity) as audio:
+                    if Writers().has_writer(audio.fd, path):
+                        return NotDisposed(why=f"{path} stays: {_HAS_WRITER}")
                 os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
-            at = os.stat(aside, dir_fd=folder, follow_symlinks=False)
             try:
-                if (at.st_dev, at.st_ino, at.st_size) != (identity.device, identity.inode, identity.size):
-                    raise AudioChanged("another file took its place")
+                _check_aside(folder, aside, path, identity)
+            except (OSError, AudioChanged):
+                _move(folder, aside, folder, name)
+                raise
+            try:
                 if plan.after_upload is AfterUpload.DELETE:
                     os.unlink(aside, dir_fd=folder)
                 else:
                     _move(folder, aside, target, name)
-            except (OSError, AudioChanged):
+            except OSError:
                 _rename_to_free(aside, name, folder, folder)
                 raise
     except AudioMissing:
@@ -109,6 +114,20 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> NotDisposed 
     except OSError as exc:
         return NotDisposed(why=f"{path} stays: {_advice(exc)}")
     return None
+
+
+def _check_aside(folder: int, aside: str, path: str, identity: FileIdentity) -> None:
+    """Whether it is the uploaded file (to rename it changed only its ctime), and nobody can write to it any more. Raises
+    AudioChanged and OSError."""
+    fd = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if Writers().has_writer(fd, path):
+            raise AudioChanged(f"{path} stays: {_HAS_WRITER}")
+        at = FileIdentity.of(os.fstat(fd))
+        if replace(at, ctime_ns=identity.ctime_ns) != identity:
+            raise AudioChanged(f"{path} stays: it was overwritten, or another file took its place")
+    finally:
+        os.close(fd)
 
 
 def _advice(error: OSError) -> str:
