@@ -111,19 +111,21 @@ def look(
     for want in wants:
         if want.absence is not None and not want.absence.expired:
             continue
+        strategy = strategies[want.position]
+        if not isinstance(strategy, ManifestStrategy):
+            continue
         if want.source == FILES:
-            partner = file_of(store, want)
+            partner = file_of(store, row, want, strategy.wait_s)
         elif want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
             partner = _choice(store, want)
         else:
             if (want.source, want.key) not in known:
                 known[want.source, want.key] = _partner(store, want)
             partner = known[want.source, want.key]
-        strategy = strategies[want.position]
         if isinstance(partner, Tie):
             if any(closeness(want.seeker, one.started_at_ms) is not None for one in partner.recordings):
                 offers[want.position] = partner
-        elif partner is not None and isinstance(strategy, ManifestStrategy):
+        elif partner is not None:
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
                 own = Partner(found=partner.found, is_near=partner.is_near and not close[0])

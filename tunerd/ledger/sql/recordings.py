@@ -28,11 +28,12 @@ FREE_FROM: Final = f"{_FREE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 FREE_BEFORE: Final = f"{_FREE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
 FREE_FILES: Final = f"""
     SELECT own.row, own.location, own.started_at_ms, own.expires_at, own.duration_s, own.known_at, own.path, own.identity
-    FROM recording AS own WHERE own.taken_by IS NULL AND own.source = ? AND own.key = ? AND NOT EXISTS (
+    FROM recording AS own WHERE own.taken_by IS NULL AND own.source = ? AND own.key = ?
+    AND own.started_at_ms BETWEEN ? AND ? AND NOT EXISTS (
         SELECT 1 FROM recording AS other WHERE other.source = own.source AND other.id = own.id AND other.taken_by IS NOT NULL
     ) ORDER BY own.started_at_ms, own.row LIMIT {MANY + 1}
 """.strip()
-"""Files with a name, that no call has by any name."""
+"""Files with a name, last written in some time, that no call has by any name."""
 FREE_WITHOUT_START: Final = f"{_FREE} IS NULL ORDER BY row LIMIT {NEAR}"
 """Recordings that no call has taken: the next ones on each side of a start, and some whose start nobody knows."""
 FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMIT {MANY + 1}"
@@ -96,6 +97,8 @@ DELETE_OLD: Final = (
     "DELETE FROM recording WHERE row IN (SELECT row FROM recording WHERE admitted_at <= ? ORDER BY admitted_at LIMIT ?)"
 )
 SHIFT: Final = "UPDATE recording SET known_at = known_at + ? WHERE taken_by IS NULL"
+
+_ANY_TIME: Final = (-(2**63), 2**63 - 1)
 
 Touched: TypeAlias = tuple[str, str, int | None]
 """Source, key and start of a recording or call that changed in a way which may concern its neighbours."""
@@ -197,9 +200,10 @@ class Recordings:
             found = self._execute(FREE_BETWEEN, (source, key, around_ms - within_ms, around_ms + within_ms)).fetchall()
         return list(map(_free, found))
 
-    def free_files(self, source: str, name: str) -> Sequence[Free]:
-        """Files that were found by this name and that no call has. More than MANY are not given whole."""
-        return list(map(_free, self._execute(FREE_FILES, (source, name))))
+    def free_files(self, source: str, name: str, time_ms: tuple[int, int] | None) -> Sequence[Free]:
+        """Files that were found by this name, were last written in this time, and that no call has. More than MANY are not given
+        whole."""
+        return list(map(_free, self._execute(FREE_FILES, (source, name, *(time_ms or _ANY_TIME)))))
 
     def alike_near(self, source: str, match: str, started_at_ms: int) -> tuple[Sequence[Free], Sequence[int | None]]:
         """Recordings with the values, up to NEAR on each side of the start: the free ones, and the starts of those that calls
