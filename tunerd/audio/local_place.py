@@ -135,7 +135,8 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.EXDEV:
         return "`move_to` is on another file system; choose a directory beside it"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return "where `move_to` wants a directory there is something else, or a symbolic link; choose another directory, or move that away"
+        what = "where `move_to` wants a directory there is something else, or a symbolic link"
+        return f"{what}; choose another directory, or move that away"
     return f"{os.strerror(error.errno or errno.EIO)}; give tunerd the right to write in its directory, and in that of `move_to`"
 
 
