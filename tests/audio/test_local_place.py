@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,39 @@ async def test_a_file_that_was_set_aside_while_somebody_opened_it_is_put_back(tm
     assert path.exists()
 
 
+@pytest.mark.parametrize("move_to", ["done", "done/2026", "./done"])
+async def test_no_link_on_the_way_of_move_to_is_followed(tmp_path: Path, move_to: str) -> None:
+    """Whoever may write into the directory of recordings does not choose where else tunerd writes; the file stays."""
+    inside, outside = tmp_path / "rec", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (inside / "done").symlink_to(outside)
+    path = inside / "a.wav"
+    path.write_bytes(content := made.wav())
+    kept = await dispose_of(str(path), MOVE, move_to)
+    assert kept is not None
+    assert "symbolic link" in kept.why
+    assert path.read_bytes() == content
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("move_to", ["done/2026/", "../done", "{outside}/done"])
+async def test_a_directory_of_move_to_is_made(tmp_path: Path, move_to: str) -> None:
+    """Inside the directory of recordings, and outside of it if the configuration says so: a link that it names there is followed."""
+    (tmp_path / "rec" / "today").mkdir(parents=True)
+    outside = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    outside.symlink_to(tmp_path / "real")
+    path = tmp_path / "rec" / "today" / "a.wav"
+    path.write_bytes(content := made.wav())
+    move_to = move_to.format(outside=outside)
+    plan = replace(plan_for(tmp_path / "rec", MOVE), move_to=move_to)
+    identity = str(FileIdentity.of(path.stat()))
+    assert await LocalPlace().dispose(file_location(str(path)).text, plan, identity) is None
+    assert (path.parent / move_to / "a.wav").read_bytes() == content
+    assert not path.exists()
+
+
 _DISPOSE = """
 import asyncio, sys
 from tests.audio.test_local_place import MOVE, dispose_of
@@ -166,9 +200,9 @@ print(asyncio.run(dispose_of(sys.argv[1], MOVE)) or "")
 MOVE = AfterUpload.MOVE_TO
 
 
-async def dispose_of(path: str, after: AfterUpload) -> NotDisposed | None:
-    identity = str(FileIdentity.of(Path(path).stat()))
-    return await LocalPlace().dispose(file_location(path).text, plan_for(Path(path).parent, after), identity)
+async def dispose_of(path: str, after: AfterUpload, move_to: str = "done") -> NotDisposed | None:
+    identity, plan = str(FileIdentity.of(Path(path).stat())), replace(plan_for(Path(path).parent, after), move_to=move_to)
+    return await LocalPlace().dispose(file_location(path).text, plan, identity)
 
 
 @needs_strace

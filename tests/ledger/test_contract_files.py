@@ -6,7 +6,7 @@ import pytest
 
 from tunerd.call import Choice, ManifestStrategy, Origin, Recording, State
 from tunerd.file_pattern import FILES
-from tunerd.ledger import Ledger
+from tunerd.ledger import FAR_AT_ONCE, Ledger
 from tunerd.testing import make_call
 
 from .parts import NOW, START, START_MS, bring, put, state, the
@@ -124,6 +124,22 @@ async def test_a_file_near_two_calls_is_a_tie(ledger: Ledger) -> None:
     await bring(ledger, file("/rec/*.wav", "/rec/x.wav", at_s=21.0))
     await ledger.tick(NOW + 101)
     assert [(await the(ledger, name)).reason for name in ("c0", "c20")] == ["recording_ambiguous"] * 2
+
+
+async def test_a_sweep_takes_only_what_is_old_by_a_wildcard(ledger: Ledger) -> None:
+    """`run --once` waits as the daemon does, unless document and file are older than the wait: then nothing else will come."""
+    old, new = (round((NOW - age_s) * 1e9) for age_s in (101.0, 99.0))
+    for name, document_ns, written_s in (("old", old, 499.0), ("fresh-doc", new, 499.0), ("fresh-file", old, 501.0)):
+        made = make_call(name, mtime_ns=document_ns, strategies=(named(f"/rec/{name}-*.wav", wait_s=100.0),))
+        await put(ledger, replace(made, ended_at_ms=START_MS + 450_000))
+        found = file(f"/rec/{name}-*.wav", f"/rec/{name}-x.wav", at_s=written_s)
+        mtime_ns = round((START + written_s) * 1e9)
+        await bring(ledger, replace(found, origin=replace(found.origin, mtime_ns=mtime_ns)))
+    await ledger.set_far_rule(FAR_AT_ONCE, NOW)
+    states = [await state(ledger, name) for name in ("old", "fresh-doc", "fresh-file")]
+    assert states == [State.DUE, State.WAITING, State.WAITING]
+    await ledger.set_far_rule(FAR_AT_ONCE, NOW + 101)
+    assert [await state(ledger, name) for name in ("fresh-doc", "fresh-file")] == [State.DUE, State.DUE]
 
 
 DAY_S = 86_400.0

@@ -14,6 +14,7 @@ from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
 from tunerd.location import stored_location
+from tunerd.source_tree import SourceTree
 from tunerd.writers import Writers
 
 WHOLE_S: Final = 1.0
@@ -134,7 +135,8 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.EXDEV:
         return "`move_to` is on another file system; choose a directory beside it"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return "where `move_to` wants a directory there is something else; choose another directory, or move that away"
+        what = "where `move_to` wants a directory there is something else, or a symbolic link"
+        return f"{what}; choose another directory, or move that away"
     return f"{os.strerror(error.errno or errno.EIO)}; give tunerd the right to write in its directory, and in that of `move_to`"
 
 
@@ -160,17 +162,26 @@ def _target_of(path: str, plan: AudioPlan, folder: int) -> Iterator[int]:
     if plan.after_upload is AfterUpload.DELETE:
         yield folder
         return
-    directory = os.path.join(os.path.dirname(path), plan.move_to)
-    os.makedirs(directory, exist_ok=True)
-    target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    directory = os.path.normpath(os.path.join(os.path.dirname(path), plan.move_to))
+    with _made(directory, AudioDirectories(plan.files)) as target:
         if os.fstat(target).st_dev != os.fstat(folder).st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), directory)
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=target):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
         yield target
-    finally:
-        os.close(target)
+
+
+@contextmanager
+def _made(directory: str, directories: AudioDirectories) -> Iterator[int]:
+    """The descriptor of a directory, made if it is missing. Below a directory of recordings no link is followed, as others may
+    write there; elsewhere the configuration chose the whole path. Raises OSError."""
+    try:
+        tree, below = directories.place(f"{directory}/")
+    except AudioUnreadable:
+        os.makedirs(directory, exist_ok=True)
+        tree, below = SourceTree(directory), ""
+    with tree.opened() as inside, inside.folder(below, make=True) as target:
+        yield target
 
 
 def _move(folder: int, aside: str, target: int, name: str) -> None:

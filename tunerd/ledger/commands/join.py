@@ -129,7 +129,11 @@ def look(
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
                 own = Partner(found=partner.found, is_near=partner.is_near and not close[0])
-                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=store.wants.far, now=now)
+                is_nearest = want.choice is Choice.NEAREST and not want.stem
+                written_at = None if is_nearest else max(row.mtime_ns / 1e9, own.found.written_at)
+                at = taken_from(
+                    own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=store.wants.far, now=now, written_at=written_at
+                )
                 offers[want.position] = Candidate(found=own.found, at=at)
     return offers
 

@@ -19,7 +19,7 @@ MANY: Final = 64
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, mtime_ns, path, identity FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
 _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHERE'
@@ -27,7 +27,8 @@ _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHE
 FREE_FROM: Final = f"{_FREE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 FREE_BEFORE: Final = f"{_FREE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
 FREE_FILES: Final = f"""
-    SELECT own.row, own.location, own.started_at_ms, own.expires_at, own.duration_s, own.known_at, own.path, own.identity
+    SELECT own.row, own.location, own.started_at_ms, own.expires_at, own.duration_s, own.known_at, own.mtime_ns, own.path,
+        own.identity
     FROM recording AS own WHERE own.taken_by IS NULL AND own.source = ? AND own.key = ?
     AND own.started_at_ms BETWEEN ? AND ? AND NOT EXISTS (
         SELECT 1 FROM recording AS other WHERE other.source = own.source AND other.id = own.id AND other.taken_by IS NOT NULL
@@ -40,7 +41,7 @@ FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMI
 FREE_WITH_START: Final = f"{_FREE} IS NOT NULL ORDER BY started_at_ms, row LIMIT {MANY + 1}"
 """Those of which a call chooses one (Choice.FIRST, ...); with `within: any` all of its key."""
 _ALIKE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, taken_by FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, mtime_ns, path, identity, taken_by FROM recording "
     'WHERE "match" <> \'\' AND source = ? AND "match" = ? AND started_at_ms'
 )
 ALIKE_FROM: Final = f"{_ALIKE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
@@ -238,7 +239,7 @@ class Recordings:
 
 
 def _free(columns: Sequence[Any]) -> Free:
-    row, location, at, expires, duration_s, known, path, identity = columns
+    row, location, at, expires, duration_s, known, mtime_ns, path, identity = columns
     return Free(
         row=row,
         location=location,
@@ -246,6 +247,7 @@ def _free(columns: Sequence[Any]) -> Free:
         expires_at=expires,
         duration_s=duration_s,
         known_at=known,
+        written_at=mtime_ns / 1e9,
         path=from_text(path),
         identity=identity,
     )
