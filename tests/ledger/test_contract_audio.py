@@ -301,7 +301,7 @@ async def test_a_file_that_was_overwritten_between_two_calls_is_the_second_ones(
 
 
 async def test_a_call_that_was_sent_with_a_file_keeps_it(ledger: Ledger) -> None:
-    """Only the later call that names the same file is refused; the retry of the first goes on."""
+    """Only the later call that names the same file is refused; the first is tried again as before."""
     await put(ledger, local("a"))
     first = await claimed_with_audio(ledger)
     await ledger.settle(first.row, later(NOW), NOW)

@@ -105,7 +105,7 @@ async def test_the_next_strategy_answers_when_the_wait_is_over(ledger: Ledger) -
 
 
 async def test_a_url_of_a_manifest_is_asked_for_and_a_newer_one_replaces_it(ledger: Ledger) -> None:
-    """A manifest that is told again, with another URL, begins anew; the old one is asked for no more."""
+    """A newer manifest with another URL begins another wait; nobody asks for the old URL any more."""
     call = replace(waiting("a"), verify_s=WAIT_S)
     await put(ledger, call)
     assert await due(ledger) == []

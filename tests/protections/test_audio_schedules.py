@@ -1,9 +1,9 @@
 """Calls with audio that tunerd uploads, in any order of documents, files, kills, restarts, and trouble at Tuner and its storage: the
 end is what docs/audio.md says, and no call gets another's audio.
 
-tests/ledger/test_schedules.py has the same for matching alone. A schedule is made from a number: some stories, whose own steps are
-in an order, are told into each other, and between their steps other things happen. In every WAV the name of its call is said, so
-nothing of the code is needed to judge whose it is.
+tests/ledger/test_schedules.py has the same for matching alone. A schedule is made from a number. It mixes the steps of
+several stories and keeps the order of steps within each story; kills, restarts and trouble come between them. Every WAV contains
+the name of its call, so the test can judge whose it is without the code under test.
 """
 
 import random
