@@ -35,6 +35,8 @@ BAD = (
     "https://audio.example:99999/x.wav",
     "https://audio.example:port/x.wav",
     "https://[::1/x.wav",
+    "https://[::1]x/x.wav",
+    "https://[::1]80/x.wav",
     "https://audio.example/a b.wav",
     "https://audio.example/\tx.wav",
     "https://audio.example/x.wav\r\nHost: other.example",

@@ -27,6 +27,8 @@ _HALF: Final = re.compile("[\ud800-\udfff]")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NAME: Final = re.compile(r"[^.!$&'()*+,;=%]{1,63}(?:\.[^.!$&'()*+,;=%]{1,63})*\.?")
 """Of a host, label by label."""
+_AUTHORITY: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:[0-9]*)?")
+"""Host and port: nothing else is behind the brackets of an IPv6 address."""
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 _OTHER_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -159,7 +161,7 @@ def _url(text: str) -> Location:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise BadLocation("is no URL: its host or port cannot be read") from None
-    if not parts.netloc or not host or not _is_host(host):
+    if not host or not _is_host(host) or not _AUTHORITY.fullmatch(parts.netloc.rpartition("@")[2]):
         raise BadLocation("is a URL without a host that could be asked")
     return Location(LocationKind.URL, text)
 

@@ -1,12 +1,14 @@
 """audio/local_place.py and spool_place.py: files and spool entries as delivery uses them."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,90 @@ async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: A
     assert path.exists() == is_taken
 
 
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_file_that_was_overwritten_while_it_was_removed(tmp_path: Path, after: AfterUpload, *, is_taken: bool) -> None:
+    """A recorder wrote the next customer's call over it, in place and with the same length, after it was looked at and before it
+    was set aside. It is put back, beside a file that has its name by now."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    identity = FileIdentity.of(path.stat())
+    aside = tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
+    path.rename(aside)
+    content = bytes(identity.size)
+    with aside.open("r+b") as file:
+        file.write(content)
+    os.utime(aside, ns=(identity.mtime_ns, identity.mtime_ns + 1))
+    if is_taken:
+        path.write_bytes(b"another call")
+    done = await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity))
+    assert done is not None
+    assert done.is_final
+    assert (tmp_path / ("1-a.wav" if is_taken else "a.wav")).read_bytes() == content
+    assert not list(tmp_path.glob(".tunerd-*"))
+    assert not list(tmp_path.glob("done/*"))
+
+
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+async def test_an_uploaded_file_that_somebody_writes_stays_until_they_close_it(tmp_path: Path, after: AfterUpload) -> None:
+    """Its recorder may have begun the next call in it."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    with path.open("r+b"):
+        kept = await dispose_of(str(path), after)
+        assert kept is not None
+        assert "open for writing" in kept.why
+        assert not kept.is_final
+        assert path.exists()
+    assert await dispose_of(str(path), after) is None
+    assert not path.exists()
+
+
+async def test_a_file_that_was_set_aside_while_somebody_opened_it_is_put_back(tmp_path: Path) -> None:
+    """Whoever opened it before it had another name may write the next call into it at any time."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    identity = FileIdentity.of(path.stat())
+    with path.open("r+b"):
+        path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
+        kept = await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, AfterUpload.DELETE), str(identity))
+    assert kept is not None
+    assert path.exists()
+
+
+@pytest.mark.parametrize("move_to", ["done", "done/2026", "./done"])
+async def test_no_link_on_the_way_of_move_to_is_followed(tmp_path: Path, move_to: str) -> None:
+    """Whoever may write into the directory of recordings does not choose where else tunerd writes; the file stays."""
+    inside, outside = tmp_path / "rec", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (inside / "done").symlink_to(outside)
+    path = inside / "a.wav"
+    path.write_bytes(content := made.wav())
+    kept = await dispose_of(str(path), MOVE, move_to)
+    assert kept is not None
+    assert "symbolic link" in kept.why
+    assert path.read_bytes() == content
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("move_to", ["done/2026/", "../done", "{outside}/done"])
+async def test_a_directory_of_move_to_is_made(tmp_path: Path, move_to: str) -> None:
+    """Inside the directory of recordings, and outside of it if the configuration says so: a link that it names there is followed."""
+    (tmp_path / "rec" / "today").mkdir(parents=True)
+    outside = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    outside.symlink_to(tmp_path / "real")
+    path = tmp_path / "rec" / "today" / "a.wav"
+    path.write_bytes(content := made.wav())
+    move_to = move_to.format(outside=outside)
+    plan = replace(plan_for(tmp_path / "rec", MOVE), move_to=move_to)
+    identity = str(FileIdentity.of(path.stat()))
+    assert await LocalPlace().dispose(file_location(str(path)).text, plan, identity) is None
+    assert (path.parent / move_to / "a.wav").read_bytes() == content
+    assert not path.exists()
+
+
 _DISPOSE = """
 import asyncio, sys
 from tests.audio.test_local_place import MOVE, dispose_of
@@ -114,9 +200,9 @@ print(asyncio.run(dispose_of(sys.argv[1], MOVE)) or "")
 MOVE = AfterUpload.MOVE_TO
 
 
-async def dispose_of(path: str, after: AfterUpload) -> NotDisposed | None:
-    identity = str(FileIdentity.of(Path(path).stat()))
-    return await LocalPlace().dispose(file_location(path).text, plan_for(Path(path).parent, after), identity)
+async def dispose_of(path: str, after: AfterUpload, move_to: str = "done") -> NotDisposed | None:
+    identity, plan = str(FileIdentity.of(Path(path).stat())), replace(plan_for(Path(path).parent, after), move_to=move_to)
+    return await LocalPlace().dispose(file_location(path).text, plan, identity)
 
 
 @needs_strace

@@ -47,7 +47,7 @@ def test_a_full_spool_takes_nothing(spool: AudioSpool) -> None:
 
 
 def test_what_an_empty_spool_could_not_hold(spool: AudioSpool) -> None:
-    """Audio of one document that is larger than the whole spool is told apart from a full spool, and leaves nothing behind."""
+    """Audio of one document that is larger than the whole spool raises another error than a full spool does, and leaves no file."""
     spool.add("/calls/a.json", [bytes(400)])
     for chunks, beside in (([bytes(1001)], 0), ([bytes(600), bytes(401)], 0), ([bytes(1)], 1000)):
         with pytest.raises(EntryTooLarge, match=r"ledger\.max_spool allows \(1,000 bytes\)"):

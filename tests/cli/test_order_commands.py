@@ -286,6 +286,15 @@ def test_each_reason_of_a_group_says_what_to_do(daemon: Daemon) -> None:
     assert fits_the_screen(out)
 
 
+def test_failed_of_audio_that_the_spool_cannot_hold_names_the_spool(daemon: Daemon) -> None:
+    """`too_large` has two causes, and what to raise is in the message: the advice names both."""
+    what = "the audio in the document is larger than all that ledger.max_spool allows (1,000 bytes)"
+    daemon.do(lambda bench: bench.refuse(refused("/calls/a.json", reason=FailReason.TOO_LARGE, what=what)))
+    _, advice = daemon.run("failed").output.split("  do    ")
+    assert "max_document" in advice
+    assert "ledger.max_spool" in advice
+
+
 def test_failed_shows_as_many_as_are_asked_for(daemon: Daemon) -> None:
     """A page of the daemon holds a thousand; `--limit` may be more, and what is not shown is told."""
     daemon.do(lambda bench: bench.refuse(*(refused(f"/calls/{number:04}.json") for number in range(2010))))

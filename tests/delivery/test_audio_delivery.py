@@ -51,11 +51,11 @@ class Stage:
     session: aiohttp.ClientSession
 
     def record(self, name: str, content: bytes | None = None, *, age_s: float = 100.0) -> Path:
-        """A file of audio that was written so long ago."""
-        path = self.directory / name
-        path.write_bytes(wav(seconds=0.5) if content is None else content)
-        os.utime(path, (self.clock.now() - age_s,) * 2)
-        return path
+        """A file of audio that was written so long ago. It is there with its time at once: a thread may look at any moment."""
+        written = self.directory.parent / f"{name}.written"
+        written.write_bytes(wav(seconds=0.5) if content is None else content)
+        os.utime(written, (self.clock.now() - age_s,) * 2)
+        return written.replace(self.directory / name)
 
     async def call(self, call_id: str, path: Path | str, **plan: Any) -> None:
         """`path`: of a file, or the text of another location."""

@@ -1,14 +1,19 @@
 """Asking the host of a recording for its first byte: real servers on this machine, and a look-up of names that tests pass in."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.examples import examples
 from tunerd.config import AllowedHosts
-from tunerd.delivery.url_asking import UrlAnswer, UrlAsker, UrlFinding
+from tunerd.delivery.url_asking import UrlAnswer, UrlAsker, UrlFinding, host_of
+from tunerd.location import BadLocation, url_location
 
 LOOPBACK = {"agent": ["127.0.0.1"]}
 
@@ -188,3 +193,64 @@ def test_public_addresses_need_no_permission() -> None:
     """Both families."""
     assert AllowedHosts().permit("a.example", "93.184.215.14")
     assert AllowedHosts().permit("a.example", "2606:2800:21f:cb07:6820:80da:af6b:8b2c")
+
+
+ODD_URLS = (
+    "https://xn--.example/a.wav",
+    "https://xn--zzzzz/a.wav",
+    "https://-a.b/a.wav",
+    "https://\u0663.example/a.wav",
+    "https://h:0/a.wav",
+    "https://[fe80::1%25eth0]/a.wav",
+    "https://[1:2:3:4:5:6:7:8]:/a.wav",
+    "https://u:p@[::1]:99/a.wav",
+    f"https://{'é' * 60}.x/a.wav",
+    "https://h?%zz",
+    "https://h/\u00e9%?\u00fc#t",
+)
+
+
+async def test_a_host_beyond_ascii_is_asked_by_its_name_in_the_dns() -> None:
+    """Its name is in punycode there, and the path is escaped as all clients do it."""
+    async with serving() as host:
+        ask = asker({"xn--bcher-kva.example": ["127.0.0.1"]}, agent=["xn--bcher-kva.example"])
+        assert await ask(host.url("//ü%2F.wav?sig=é", "BÜCHER.example"), "agent") == UrlFinding(UrlAnswer.THERE)
+        assert host.asked[0].headers["Host"] == f"xn--bcher-kva.example:{host.port}"
+        assert host.asked[0].raw_path == "//%C3%BC%2F.wav?sig=%C3%A9"
+
+
+@pytest.mark.parametrize("url", ODD_URLS)
+async def test_a_url_with_an_odd_host_is_not_asked_for_and_raises_nothing(url: str) -> None:
+    """One document must not end the daemon: its recording is not there, whatever its host is."""
+    url_location(url)
+    assert host_of(url)
+    assert (await UrlAsker(_no_such_name, timeout_s=0.5)(url, "agent")).found is not UrlAnswer.THERE
+
+
+def _no_such_name(name: str, port: int) -> Sequence[str]:
+    name.encode("ascii")
+    raise socket.gaierror
+
+
+HOSTS = st.text("ab.-_:/@[]%?#0159éß\u0661\u3002Üx", min_size=1, max_size=12)
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(st.sampled_from(["https://", "http://", "https://xn--", "https://[::1", "HTTP://u@"]), HOSTS)
+def test_every_url_that_a_rule_may_give_can_be_asked_for(head: str, tail: str) -> None:
+    """Nothing that passes as a location makes the asker raise, whether its name is known or not."""
+    url = head + tail
+    try:
+        url_location(url)
+    except BadLocation:
+        return
+    assert host_of(url)
+
+    async def ask() -> None:
+        for lookup in (_no_such_name, lambda name, port: [], lambda name, port: ["127.0.0.2"]):
+            asking = UrlAsker(lookup, timeout_s=0.05)
+            asking.change({"agent": ["127.0.0.2"]})
+            await asking(url, "agent")
+            asking.close()
+
+    asyncio.run(ask())

@@ -49,11 +49,11 @@ class Bench:
         self.failed: list[FailedCall] = []
         self.verifier = UrlVerifier(self.ledger, self.hosts, self.clock, self.told, self.failed.extend)
 
-    async def admit(self, *ids: str, host: str = "a.example") -> None:
+    async def admit(self, *ids: str, host: str = "a.example", wait_s: float = 600.0) -> None:
         calls = [
             make_call(i, strategies=(UrlStrategy(location=f"https://{host}/{i}.wav?sig=1"),), on_missing=Fail()) for i in ids
         ]
-        await self.ledger.admit(Admission(calls=[replace(call, verify_s=600.0) for call in calls]), self.clock.now())
+        await self.ledger.admit(Admission(calls=[replace(call, verify_s=wait_s) for call in calls]), self.clock.now())
 
     async def states(self) -> Counter[State]:
         return Counter(call.state for call in await self.ledger.calls(Filter(), limit=1000))
@@ -155,3 +155,35 @@ async def test_questions_are_broken_off_at_a_stop() -> None:
     assert len(await bench.ledger.urls_to_check(bench.clock.now(), None, 10)) == 1
     assert bench.told.seen(CallFailed) == []
     await bench.ledger.close()
+
+
+async def test_no_call_is_given_up_whose_url_was_not_asked_for() -> None:
+    """A host so slow that its queue is longer than the wait of the calls: each of them is sent once it was its turn."""
+    async with verifying() as bench:
+
+        async def slow() -> UrlFinding:
+            await bench.clock.wait(asyncio.Event(), 20.0)
+            return THERE
+
+        bench.hosts.answer = lambda _: slow()
+        await bench.admit(*(f"a{n}" for n in range(40)), wait_s=10.0)
+        for _ in range(12):
+            await bench.clock.advance(10.0)
+            await bench.ledger.tick(bench.clock.now())
+        assert await bench.states() == {State.DUE: 40}
+        assert bench.failed == []
+
+
+async def test_a_pause_of_the_host_is_no_answer_for_a_url() -> None:
+    """While a host does not answer, its URLs are put off, and only those that were asked for may count as absent."""
+    async with verifying() as bench:
+        bench.hosts.answer = lambda _: GONE
+        await bench.admit(*(f"a{n}" for n in range(100)))
+        for _ in range(12):
+            await bench.clock.advance(60.0)
+            await bench.ledger.tick(bench.clock.now())
+        asked_twice = [url for url, count in Counter(bench.hosts.asked).items() if count > 1]
+        assert len(bench.failed) <= len(asked_twice) < 100
+        bench.hosts.answer = lambda _: THERE
+        await bench.clock.advance(1200.0)
+        assert (await bench.states())[State.DUE] == 100 - len(bench.failed)

@@ -135,7 +135,7 @@ KILLED_AFTER = {
     "the storage has answered": [("delivery/audio_delivery.py", "await self._ledger.upload_ended(", 1)],
     "the end is written": [_ENDED, _COMMIT],
     "the end is committed": [_ENDED, _COMMITTED],
-    "the file is set aside": [("audio/local_place.py", "at = os.stat(aside", 1)],
+    "the file is set aside": [("audio/local_place.py", "_check_aside(folder, aside, path, identity)", 1)],
     "the file is moved": [("delivery/audio_delivery.py", "self._ledger.leftover_done(", 1)],
 }
 LARGE = wav(channels=2, rate=48_000, seconds=10.0)

@@ -189,6 +189,8 @@ def lay_out(way: Way, root: Path) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(orjson.dumps(way.placed(document, str(root))))
+        if way.written_at is not None:  # `run --once` waits where only the wait tells whose a fresh file is
+            os.utime(path, (way.written_at, way.written_at))
     if way.file:
         audio = root / way.file
         audio.parent.mkdir(parents=True, exist_ok=True)

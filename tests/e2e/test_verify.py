@@ -19,8 +19,8 @@ class RecordingHost:
         self.asked: list[str] = []
         self.port = 0
 
-    def put(self, directory: Path, call_id: str) -> None:
-        document = {**call_document(call_id), "audio": f"http://127.0.0.1:{self.port}/{call_id}.wav?signature=s3cret"}
+    def put(self, directory: Path, call_id: str, host: str = "127.0.0.1") -> None:
+        document = {**call_document(call_id), "audio": f"http://{host}:{self.port}/{call_id}.wav?signature=s3cret"}
         put(directory / "calls" / f"{call_id}.json", document)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -77,3 +77,14 @@ async def test_a_host_of_this_machine_is_only_asked_if_it_is_allowed(tmp_path: P
         config.write_text(config.read_text().replace("verify: get", VERIFY.strip()))
         async with running(config):
             await tuner.has("a")
+
+
+async def test_a_host_that_can_be_no_name_keeps_only_its_own_call_waiting(tmp_path: Path) -> None:
+    """Neither the daemon nor another call ends because of one document."""
+    async with world(tmp_path, source=VERIFY) as (tuner, config), recording_host() as host, running(config) as daemon:
+        host.there.add("/b.wav")
+        for odd in ("xn--.example", "bücher.invalid", "-.example"):
+            host.put(tmp_path, odd[:2], host=odd)
+        await until(lambda: len(daemon.told("a recording is not there yet; its call waits")) == 3)
+        host.put(tmp_path, "b")
+        await tuner.has("b")

@@ -46,6 +46,10 @@ class Life:
                 path = self.root / f"{name}.wav"
                 path.write_bytes(made.wav())
                 os.utime(path, (self.clock.now(),) * 2)
+            case "old":  # of a call that the ledger does not know
+                path = self.root / f"{name}.wav"
+                path.write_bytes(made.wav())
+                os.utime(path, (self.clock.now() - 86_400.0,) * 2)
             case "restart":
                 self.ledger = self.ledger.reopened(self.clock.now())
             case "wait":
@@ -58,8 +62,11 @@ class Life:
         await self.ledger.tick(self.clock.now())
 
     async def admit(self, name: str, strategy: ManifestStrategy) -> None:
-        at_ms = round(self.clock.now() * 1000)
-        call = make_call(name, started_at_ms=at_ms, strategies=(strategy,), on_missing=Fail())
+        """A call that began two minutes ago."""
+        now = self.clock.now()
+        call = make_call(
+            name, started_at_ms=round((now - 120) * 1000), mtime_ns=round(now * 1e9), strategies=(strategy,), on_missing=Fail()
+        )
         await self.ledger.admit(Admission(calls=[call]), self.clock.now())
 
     async def end(self) -> dict[str, str]:
@@ -81,6 +88,8 @@ class Life:
         (("call call-1", "file call-1-x", "file call-1-y"), {SHORT: "recording_ambiguous"}),
         (("call call-1", "named call-1-2", "file call-1-2"), {SHORT: "recording_missing", LONG: "call-1-2.wav"}),
         (("call call-1", "named call-1-2", "file call-1-2", "file call-1-x"), {SHORT: "call-1-x.wav", LONG: "call-1-2.wav"}),
+        (("call call-1", "old call-1-2-x"), {SHORT: "recording_missing"}),
+        (("call call-1", "old call-1-2-x", "file call-1-x"), {SHORT: "call-1-x.wav"}),
         (("call call-1", "timed other", "file call-1-x"), {SHORT: "recording_ambiguous", "other": "recording_ambiguous"}),
     ],
 )  # fmt: skip

@@ -235,7 +235,9 @@ async def test_a_file_of_a_call_that_has_it_is_nobody_elses(found: Found) -> Non
     await found.wants("c1*", "other")
     await found.look()
     assert await found.location("other") is None
-    assert await found.why("other") == f"{path} is there, and another call has it or is nearer to it"
+    assert (
+        await found.why("other") == f"{path} is there, but another call has it, or it was written at another time than the call"
+    )
 
 
 async def test_a_file_is_kept_as_it_was_found(found: Found) -> None:

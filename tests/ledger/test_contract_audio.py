@@ -301,7 +301,7 @@ async def test_a_file_that_was_overwritten_between_two_calls_is_the_second_ones(
 
 
 async def test_a_call_that_was_sent_with_a_file_keeps_it(ledger: Ledger) -> None:
-    """Only the later call that names the same file is refused; the retry of the first goes on."""
+    """Only the later call that names the same file is refused; the first is tried again as before."""
     await put(ledger, local("a"))
     first = await claimed_with_audio(ledger)
     await ledger.settle(first.row, later(NOW), NOW)
@@ -400,6 +400,20 @@ async def test_audio_in_the_spool_is_known_while_somebody_may_need_it(ledger: Le
     assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:dismissed", "embedded:waits"}
     await ledger.dismiss([row], NOW)
     assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:waits"}
+
+
+async def test_audio_in_the_spool_of_a_call_that_has_none_any_more_is_not_known(ledger: Ledger) -> None:
+    """A newer document of the call came without audio; the entry would stay as long as the call. While it waits it may find it
+    again."""
+    call = replace(waiting("a", UrlStrategy(location="embedded:a")), audio=PLAN)
+    await put(ledger, call)
+    assert list(await ledger.known_locations(["embedded:a"])) == ["embedded:a"]
+    newer = replace(call.origin, mtime_ns=call.origin.mtime_ns + 1)
+    await put(ledger, replace(call, origin=newer, strategies=(egress("a"),)))
+    assert list(await ledger.known_locations(["embedded:a"])) == ["embedded:a"]
+    newer = replace(call.origin, mtime_ns=call.origin.mtime_ns + 2)
+    await put(ledger, replace(call, origin=newer, strategies=(), on_missing=Fail()))
+    assert list(await ledger.known_locations(["embedded:a"])) == []
 
 
 async def test_audio_in_the_spool_that_is_uploaded_is_not_known_any_more(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tunerd.call import Choice, ManifestStrategy, Origin, Recording, State
 from tunerd.file_pattern import FILES
-from tunerd.ledger import Ledger
+from tunerd.ledger import FAR_AT_ONCE, Ledger
 from tunerd.testing import make_call
 
 from .parts import NOW, START, START_MS, bring, put, state, the
@@ -124,6 +124,69 @@ async def test_a_file_near_two_calls_is_a_tie(ledger: Ledger) -> None:
     await bring(ledger, file("/rec/*.wav", "/rec/x.wav", at_s=21.0))
     await ledger.tick(NOW + 101)
     assert [(await the(ledger, name)).reason for name in ("c0", "c20")] == ["recording_ambiguous"] * 2
+
+
+async def test_a_sweep_takes_only_what_is_old_by_a_wildcard(ledger: Ledger) -> None:
+    """`run --once` waits as the daemon does, unless document and file are older than the wait: then nothing else will come."""
+    old, new = (round((NOW - age_s) * 1e9) for age_s in (101.0, 99.0))
+    for name, document_ns, written_s in (("old", old, 499.0), ("fresh-doc", new, 499.0), ("fresh-file", old, 501.0)):
+        made = make_call(name, mtime_ns=document_ns, strategies=(named(f"/rec/{name}-*.wav", wait_s=100.0),))
+        await put(ledger, replace(made, ended_at_ms=START_MS + 450_000))
+        found = file(f"/rec/{name}-*.wav", f"/rec/{name}-x.wav", at_s=written_s)
+        mtime_ns = round((START + written_s) * 1e9)
+        await bring(ledger, replace(found, origin=replace(found.origin, mtime_ns=mtime_ns)))
+    await ledger.set_far_rule(FAR_AT_ONCE, NOW)
+    states = [await state(ledger, name) for name in ("old", "fresh-doc", "fresh-file")]
+    assert states == [State.DUE, State.WAITING, State.WAITING]
+    await ledger.set_far_rule(FAR_AT_ONCE, NOW + 101)
+    assert [await state(ledger, name) for name in ("fresh-doc", "fresh-file")] == [State.DUE, State.DUE]
+
+
+DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("written_s", "ended_s", "document_s", "is_taken"),
+    [
+        (-40 * DAY_S, 200.0, 200.0, False),
+        (-61.0, 200.0, 200.0, False),
+        (-59.0, 200.0, 200.0, True),
+        (299.0, 200.0, 100.0, True),
+        (301.0, 200.0, 100.0, False),
+        (499.0, 200.0, 400.0, True),
+        (501.0, 200.0, 400.0, False),
+        (499.0, None, 400.0, True),
+        (501.0, None, 400.0, False),
+        (99.0, None, -DAY_S, True),
+        (101.0, None, -DAY_S, False),
+    ],
+)  # fmt: skip
+async def test_what_fits_a_wildcard_was_written_at_the_time_of_the_call(
+    ledger: Ledger, written_s: float, ended_s: float | None, document_s: float, is_taken: bool
+) -> None:
+    """From a minute before the call's start until `wait` (100 s) after its end or its document. What was written at another time
+    belongs to another call, perhaps to one that the ledger does not know."""
+    made = make_call("a", mtime_ns=round((START + document_s) * 1e9), strategies=(named("/rec/a-*.wav", wait_s=100.0),))
+    await put(ledger, replace(made, ended_at_ms=None if ended_s is None else START_MS + round(ended_s * 1000)))
+    await bring(ledger, file("/rec/a-*.wav", "/rec/a-1-x.wav", at_s=written_s))
+    await ledger.tick(NOW + 101)
+    assert (await the(ledger, "a")).recording_location == ("file:///rec/a-1-x.wav" if is_taken else None)
+
+
+async def test_a_file_of_another_time_is_no_tie(ledger: Ledger) -> None:
+    """However many old files fit, the call gets the one that was written for it."""
+    await put(ledger, make_call("a", strategies=(named("/rec/a-*.wav", wait_s=100.0),)))
+    old = [file("/rec/a-*.wav", f"/rec/a-1-{number}.wav", at_s=-DAY_S) for number in range(70)]
+    await bring(ledger, *old, file("/rec/a-*.wav", "/rec/a-x.wav", at_s=10.0))
+    await ledger.tick(NOW + 101)
+    assert (await the(ledger, "a")).recording_location == "file:///rec/a-x.wav"
+
+
+async def test_the_time_of_a_file_with_the_whole_name_does_not_matter(ledger: Ledger) -> None:
+    """The name says whose it is: also a file that was copied years later is taken."""
+    await put(ledger, make_call("a", strategies=(named("/rec/a.wav", wait_s=100.0),)))
+    await bring(ledger, file("/rec/a.wav", at_s=400 * DAY_S))
+    assert await state(ledger, "a") is State.DUE
 
 
 async def test_what_was_seen_is_told(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunerd.call import Call, Fail, Hold, SendAnyway, State, Strategy, UrlStrategy
-from tunerd.ledger import CheckedUrl, FailedCall, Ledger, UrlToCheck
+from tunerd.ledger import CheckedUrl, FailedCall, Ledger, Matched, UrlToCheck
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
@@ -24,8 +24,12 @@ async def due(ledger: Ledger, now: float = NOW) -> Sequence[UrlToCheck]:
     return await ledger.urls_to_check(now, None, 100)
 
 
-async def absent(ledger: Ledger, one: UrlToCheck, now: float, *, again_at: float = NOW + 5) -> None:
-    await ledger.urls_checked([CheckedUrl(row=one.row, url=one.url, again_at=again_at, detail="audio.example answered 404")], now)
+async def absent(
+    ledger: Ledger, one: UrlToCheck, now: float, *, again_at: float = NOW + 5, was_asked: bool = True
+) -> Sequence[Matched | FailedCall]:
+    detail = "audio.example answered 404"
+    answer = CheckedUrl(row=one.row, url=one.url, again_at=again_at, detail=detail, was_asked=was_asked)
+    return await ledger.urls_checked([answer], now)
 
 
 async def there(ledger: Ledger, one: UrlToCheck, now: float = NOW) -> object:
@@ -63,9 +67,8 @@ async def test_a_url_that_stays_absent_ends_with_on_missing(ledger: Ledger) -> N
     await put(ledger, verified(on_missing=Fail()))
     (one,) = await due(ledger)
     await absent(ledger, one, NOW)
-    failed, _ = await ledger.tick(NOW + WAIT_S - 1)
-    assert not failed
-    (gone,), _ = await ledger.tick(NOW + WAIT_S)
+    assert await absent(ledger, one, NOW + WAIT_S - 1) == []
+    (gone,) = await absent(ledger, one, NOW + WAIT_S)
     assert isinstance(gone, FailedCall)
     assert "audio.example answered 404" in gone.refusal.what
     assert "sig=1" not in gone.refusal.what
@@ -81,7 +84,7 @@ async def test_a_held_call_is_asked_for_after_its_wait_too(ledger: Ledger) -> No
     await put(ledger, verified())
     (one,) = await due(ledger)
     await absent(ledger, one, NOW)
-    await ledger.tick(NOW + WAIT_S)
+    await absent(ledger, one, NOW + WAIT_S, again_at=NOW + WAIT_S)
     assert await state(ledger, "a") is State.WAITING
     (again,) = await due(ledger, NOW + WAIT_S)
     await there(ledger, again, NOW + WAIT_S)
@@ -97,12 +100,12 @@ async def test_the_next_strategy_answers_when_the_wait_is_over(ledger: Ledger) -
     await there(ledger, second)
     await absent(ledger, first, NOW)
     assert await state(ledger, "a") is State.WAITING
-    await ledger.tick(NOW + WAIT_S)
+    await absent(ledger, first, NOW + WAIT_S)
     assert (await the(ledger, "a")).recording_location == other
 
 
 async def test_a_url_of_a_manifest_is_asked_for_and_a_newer_one_replaces_it(ledger: Ledger) -> None:
-    """A manifest that is told again, with another URL, begins anew; the old one is asked for no more."""
+    """A newer manifest with another URL begins another wait; nobody asks for the old URL any more."""
     call = replace(waiting("a"), verify_s=WAIT_S)
     await put(ledger, call)
     assert await due(ledger) == []
@@ -135,6 +138,8 @@ async def test_a_failed_call_is_not_asked_for_for_ever(ledger: Ledger) -> None:
     await ledger.tick(NOW + 10)
     await bring(ledger, recording(), now=NOW + 20)
     (one,) = await due(ledger, NOW + 20)
+    await absent(ledger, one, NOW + 20)
+    assert ledger.gauges().url_checks == 1
     await absent(ledger, one, NOW + 20 + WAIT_S, again_at=NOW + 21 + WAIT_S)
     assert ledger.gauges().url_checks == 0
 
@@ -191,4 +196,53 @@ async def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     await ledger.shift(1000.0)
     assert await due(ledger, NOW + 1004) == []
     assert len(await due(ledger, NOW + 1005)) == 1
+    await ledger.close()
+
+
+async def test_a_url_that_nobody_asked_for_is_not_absent(ledger: Ledger) -> None:
+    """Whatever time passes, and also if its host is known not to answer: its wait begins with the first answer for it."""
+    await put(ledger, verified(on_missing=Fail()))
+    (one,) = await due(ledger)
+    late = NOW + 10 * WAIT_S
+    assert not (await ledger.tick(late))[0]
+    assert await absent(ledger, one, late, again_at=late, was_asked=False) == []
+    assert await state(ledger, "a") is State.WAITING
+    assert ledger.gauges().unasked_urls == 0
+    assert await absent(ledger, one, late) == []
+    assert not (await ledger.tick(late + 2 * WAIT_S))[0]
+    assert await absent(ledger, one, late + 2 * WAIT_S, was_asked=False) == []
+    assert await state(ledger, "a") is State.WAITING
+    assert len(await absent(ledger, one, late + 2 * WAIT_S)) == 1
+    assert await state(ledger, "a") is State.FAILED
+
+
+async def test_the_last_question_comes_when_the_wait_ends(ledger: Ledger) -> None:
+    """However late the next one would have been: `on_missing` answers then."""
+    await put(ledger, verified())
+    (one,) = await due(ledger)
+    await absent(ledger, one, NOW)
+    await absent(ledger, one, NOW + WAIT_S - 10, again_at=NOW + WAIT_S + 140)
+    assert len(await due(ledger, NOW + WAIT_S)) == 1
+    await absent(ledger, one, NOW + WAIT_S, again_at=NOW + WAIT_S + 150)
+    assert await due(ledger, NOW + WAIT_S + 149) == []
+
+
+async def test_time_without_tunerd_makes_no_url_absent(tmp_path: Path) -> None:
+    """Stopped before the first answer, or during the wait, and started after it: the URL is asked for once more at least."""
+    path = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    await put(ledger, verified(on_missing=Fail()), verified(on_missing=Fail(), call_id="b"))
+    first = next(one for one in await due(ledger) if one.call_id == "a")
+    await absent(ledger, first, NOW)
+    await ledger.close()
+    late = NOW + 5 * WAIT_S
+    ledger = await SqliteLedger.open(path, now=late, emit=Recorder())
+    assert not (await ledger.tick(late))[0]
+    asked = {one.call_id: one for one in await due(ledger, late)}
+    assert len(asked) == 2
+    assert await absent(ledger, asked["b"], late) == []
+    (gone,) = await absent(ledger, asked["a"], late)
+    assert isinstance(gone, FailedCall)
+    assert "answered 404" in gone.refusal.what
+    assert (await state(ledger, "a"), await state(ledger, "b")) == (State.FAILED, State.WAITING)
     await ledger.close()

@@ -1,6 +1,7 @@
 """The rules of matching, as tables: decisions over strategies, and who gets which recording."""
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -208,6 +209,14 @@ def test_when_a_farther_one_is_taken(known_at: float, expires_at: float | None, 
         for is_near in (False, True)
     ]
     assert told == [at, -math.inf]
+
+
+@pytest.mark.parametrize(("written_at", "at"), [(NOW - 1801, NOW - 1), (NOW - 1799, NOW + 1)])
+def test_what_only_the_wait_decides_is_not_taken_at_once(written_at: float, at: float) -> None:
+    """Also when all is read: only when the document and the recording are older than the wait."""
+    partner = Partner(found=replace(free(1, 0), known_at=NOW), is_near=False)
+    far = FarRule(at_once=True)
+    assert taken_from(partner, waits_from=NOW, wait_s=1800, far=far, now=NOW, written_at=written_at) == at
 
 
 def test_while_files_are_unread_a_farther_one_is_not_taken() -> None:

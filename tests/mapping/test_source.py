@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.mapping.sources import REST, call_of, compiled, document, fields_of, problems_of
 from tunerd.call import Document, Mapped, Origin
-from tunerd.config import Source
+from tunerd.config import Source, VerifySettings
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import manifest_sources
 from tunerd.mapping.source import SourceMapping
@@ -202,6 +202,19 @@ def test_explain_tells_each_field_its_rule_and_why_it_is_empty() -> None:
     assert lookups[0].samples == [(["robot", {"bot": "agent"}], None)]
     assert told.refusal is None
     assert told.repairs == {"end_from_call": 1}
+
+
+def test_explain_says_that_the_host_of_a_url_is_asked_first() -> None:
+    """`verify: get` holds the call back; without it the URL answers at once."""
+    text = f"call:{REST}recording:\n  - url: doc.url\n"
+    doc = document({"said": ["x"], "url": "https://cdn.example/c-1.ogg"})
+    answers = [
+        compiled(text, verify=VerifySettings(request=request)).explain(doc).strategies[0].answer for request in ("get", "none")
+    ]
+    assert answers == [
+        "answers once its host gives the first byte (`verify: get`) with the URL of the document",
+        "answers at once with the URL of the document",
+    ]
 
 
 def test_explain_counts_items_that_gave_no_row() -> None:

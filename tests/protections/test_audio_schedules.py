@@ -1,9 +1,9 @@
 """Calls with audio that tunerd uploads, in any order of documents, files, kills, restarts, and trouble at Tuner and its storage: the
 end is what docs/audio.md says, and no call gets another's audio.
 
-tests/ledger/test_schedules.py has the same for matching alone. A schedule is made from a number: some stories, whose own steps are
-in an order, are told into each other, and between their steps other things happen. In every WAV the name of its call is said, so
-nothing of the code is needed to judge whose it is.
+tests/ledger/test_schedules.py has the same for matching alone. A schedule is made from a number. It mixes the steps of
+several stories and keeps the order of steps within each story; kills, restarts and trouble come between them. Every WAV contains
+the name of its call, so the test can judge whose it is without the code under test.
 """
 
 import random
@@ -178,7 +178,7 @@ def times_alone(plot: Plot) -> None:
 
 def files_by_pattern(plot: Plot) -> None:
     """Names with wildcards: `call-*.wav` of one call fits a file of the call `call-1`, too. That file goes to neither of them. A file
-    that fits one call alone goes to it, and two files of a call are a tie."""
+    that fits one call alone goes to it, two files of a call are a tie, and an old file of a call that nobody knows counts nowhere."""
     kind = plot.chance.choice(["alone", "shared", "two files"])
     ends = "uploaded" if kind == "alone" else "recording_ambiguous"
     plot.stories.append([plot.call("call", _file(plot, "call-*.wav"), ends, **plot.after_upload)])
@@ -187,6 +187,8 @@ def files_by_pattern(plot: Plot) -> None:
     plot.stories.append([plot.write("call-1-x.wav", "call")])
     if kind == "two files":
         plot.stories.append([plot.write("call-2.wav", "call")])
+    if plot.chance.random() < 0.3:
+        plot.stories.append([plot.write("call-0-x.wav", "forgotten", at_s=-86_400.0)])
 
 
 def embedded(plot: Plot) -> None:

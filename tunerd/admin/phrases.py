@@ -15,7 +15,7 @@ from tunerd.visible import visible
 
 _TO_DO: Final = {
     "unreadable": "correct the file; it is then read again automatically",
-    "too_large": "raise max_document of the source, then: tunerd retry {it}",
+    "too_large": "raise what the message names, max_document of the source or ledger.max_spool, then: tunerd retry {it}",
     "unmappable": "find the rule with: tunerd explain {path}; correct it, then: tunerd retry {it}",
     "invalid": "find the rule with: tunerd explain {path}; correct it, then: tunerd retry {it}",
     "refused": "a `refuse:` rule matched. If it should not have: correct the rule, then: tunerd retry {it}",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, NotDisposed, Settled, Unsettled
@@ -13,6 +14,7 @@ from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
 from tunerd.location import stored_location
+from tunerd.source_tree import SourceTree
 from tunerd.writers import Writers
 
 WHOLE_S: Final = 1.0
@@ -25,6 +27,7 @@ _AHEAD_S: Final = 3600.0
 """How far a file's time may lie ahead, written by a clock that differs: one farther ahead says nothing about its writer."""
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer."""
+_HAS_WRITER: Final = "a process has it open for writing, perhaps for the next call; let each call record to a file of its own"
 _MOST_OF_A_NAME: Final = 1000
 _THREADS: Final = 8
 
@@ -86,18 +89,21 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> NotDisposed 
         with _folder_of(path, plan) as (folder, name), _target_of(path, plan, folder) as target:
             aside = f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
             if not os.access(aside, os.F_OK, dir_fd=folder):  # else a process that was killed here has left it
-                with AudioDirectories(plan.files).opened(path, identity):
-                    pass
+                with AudioDirectories(plan.files).opened(path, identity) as audio:
+                    if Writers().has_writer(audio.fd, path):
+                        return NotDisposed(why=f"{path} stays: {_HAS_WRITER}")
                 os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
-            at = os.stat(aside, dir_fd=folder, follow_symlinks=False)
             try:
-                if (at.st_dev, at.st_ino, at.st_size) != (identity.device, identity.inode, identity.size):
-                    raise AudioChanged("another file took its place")
+                _check_aside(folder, aside, path, identity)
+            except (OSError, AudioChanged):
+                _move(folder, aside, folder, name)
+                raise
+            try:
                 if plan.after_upload is AfterUpload.DELETE:
                     os.unlink(aside, dir_fd=folder)
                 else:
                     _move(folder, aside, target, name)
-            except (OSError, AudioChanged):
+            except OSError:
                 _rename_to_free(aside, name, folder, folder)
                 raise
     except AudioMissing:
@@ -111,11 +117,26 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> NotDisposed 
     return None
 
 
+def _check_aside(folder: int, aside: str, path: str, identity: FileIdentity) -> None:
+    """Whether it is the uploaded file (to rename it changed only its ctime), and nobody can write to it any more. Raises
+    AudioChanged and OSError."""
+    fd = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if Writers().has_writer(fd, path):
+            raise AudioChanged(f"{path} stays: {_HAS_WRITER}")
+        at = FileIdentity.of(os.fstat(fd))
+        if replace(at, ctime_ns=identity.ctime_ns) != identity:
+            raise AudioChanged(f"{path} stays: it was overwritten, or another file took its place")
+    finally:
+        os.close(fd)
+
+
 def _advice(error: OSError) -> str:
     if error.errno == errno.EXDEV:
         return "`move_to` is on another file system; choose a directory beside it"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return "where `move_to` wants a directory there is something else; choose another directory, or move that away"
+        what = "where `move_to` wants a directory there is something else, or a symbolic link"
+        return f"{what}; choose another directory, or move that away"
     return f"{os.strerror(error.errno or errno.EIO)}; give tunerd the right to write in its directory, and in that of `move_to`"
 
 
@@ -141,17 +162,26 @@ def _target_of(path: str, plan: AudioPlan, folder: int) -> Iterator[int]:
     if plan.after_upload is AfterUpload.DELETE:
         yield folder
         return
-    directory = os.path.join(os.path.dirname(path), plan.move_to)
-    os.makedirs(directory, exist_ok=True)
-    target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    directory = os.path.normpath(os.path.join(os.path.dirname(path), plan.move_to))
+    with _made(directory, AudioDirectories(plan.files)) as target:
         if os.fstat(target).st_dev != os.fstat(folder).st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), directory)
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=target):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
         yield target
-    finally:
-        os.close(target)
+
+
+@contextmanager
+def _made(directory: str, directories: AudioDirectories) -> Iterator[int]:
+    """The descriptor of a directory, made if it is missing. Below a directory of recordings no link is followed, as others may
+    write there; elsewhere the configuration chose the whole path. Raises OSError."""
+    try:
+        tree, below = directories.place(f"{directory}/")
+    except AudioUnreadable:
+        os.makedirs(directory, exist_ok=True)
+        tree, below = SourceTree(directory), ""
+    with tree.opened() as inside, inside.folder(below, make=True) as target:
+        yield target
 
 
 def _move(folder: int, aside: str, target: int, name: str) -> None:

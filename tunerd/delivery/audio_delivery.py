@@ -46,7 +46,7 @@ class AudioDelivery:
         self._troubles: dict[str, _BucketTrouble] = {}
         """By scheme and bucket."""
         self._kept: set[int] = set()
-        """Rows whose `after_upload` could not be carried out yet; each is told once."""
+        """Rows whose `after_upload` could not be carried out yet; each is reported once."""
         self._noticed = asyncio.Event()
 
     def is_idle(self) -> bool:
@@ -57,7 +57,7 @@ class AudioDelivery:
         return self._tools.places.get(stored_location(location).kind)
 
     async def look(self, pending: PendingAudio, place: AudioPlace, identity: str) -> Settled | Unsettled:
-        """As AudioPlace.look. What all objects of a bucket suffer from is told once, and asked for once in a while."""
+        """As AudioPlace.look. Trouble of a whole bucket is reported once; while it lasts, few objects are asked for."""
         bucket, now = bucket_of(pending.location), self._clock.now()
         trouble = self._troubles.get(bucket)
         if trouble is not None and now < trouble.until:

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import string
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Final
+from urllib.parse import SplitResult, quote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -21,6 +23,9 @@ from tunerd.record import positional_record
 
 TIMEOUT_S: Final = 10.0
 _THREADS: Final = 16
+_PORTS: Final = {"http": 80, "https": 443}
+_ASCII: Final = string.punctuation
+"""Stays as it is; all other characters than these, letters and digits are escaped."""
 _EMPTY: Final = 416
 _REFUSES_CREDENTIALS: Final = (401, 407)
 
@@ -49,8 +54,8 @@ class UrlFinding:
 
 def host_of(url: str) -> str:
     """With its port, as one asks for it."""
-    target = URL(url, encoded=True)
-    return f"{target.host}:{target.port}"
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{_port(parts)}"
 
 
 class UrlAsker:
@@ -71,10 +76,12 @@ class UrlAsker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, url: str, source: str) -> UrlFinding:
-        """Raises nothing that a host or a network can cause."""
-        target = URL(url, encoded=True).with_user(None)
-        host, port = target.raw_host or "", target.port or 443
+        """Raises nothing that a document, a host or a network can cause."""
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", _port(parts)
         try:
+            target = _target(parts)
+            host = target.raw_host or ""
             async with asyncio.timeout(self._timeout_s):
                 known = await self._addresses_of(host, port)
                 addresses = [one for one in known if self._allowed.get(source, AllowedHosts()).permit(host, one)]
@@ -95,6 +102,19 @@ class UrlAsker:
         with contextlib.suppress(ValueError):
             return [str(ipaddress.ip_address(host))]
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._lookup, host, port)
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or _PORTS[parts.scheme]
+
+
+def _target(parts: SplitResult) -> URL:
+    """What is asked: the host by its name in the DNS, no user, and nothing escaped twice. Raises ValueError if the host can be no
+    name."""
+    host = URL.build(scheme=parts.scheme, host=parts.hostname or "").raw_host or ""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    authority = f"[{host}]" if ":" in host else host
+    return URL(f"{parts.scheme}://{authority}:{_port(parts)}{quote(target, safe=_ASCII)}", encoded=True)
 
 
 def _addresses(host: str, port: int) -> Sequence[str]:
@@ -131,8 +151,8 @@ async def _ask(target: URL, resolver: AbstractResolver) -> UrlFinding:
             if response.status in (200, 206):
                 if await response.content.read(1):
                     return UrlFinding(UrlAnswer.THERE)
-                return UrlFinding(UrlAnswer.ABSENT, f"{target.host} has an empty file there")
-            return _answer(str(target.host), response.status)
+                return UrlFinding(UrlAnswer.ABSENT, f"{target.raw_host} has an empty file there")
+            return _answer(str(target.raw_host), response.status)
 
 
 def _answer(host: str, status: int) -> UrlFinding:

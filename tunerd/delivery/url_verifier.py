@@ -111,7 +111,7 @@ class UrlVerifier:
             return None
         pause = self._pauses.get(host)
         if pause is not None and now < pause.until:
-            return CheckedUrl(row=one.row, url=one.url, again_at=pause.until, detail=pause.detail)
+            return CheckedUrl(row=one.row, url=one.url, again_at=pause.until, detail=pause.detail, was_asked=False)
         if len(self._open) < AT_ONCE and self._busy[host] < AT_ONCE_OF_A_HOST:
             self._open.add(key)
             self._busy[host] += 1
@@ -124,7 +124,8 @@ class UrlVerifier:
             finding = await self._ask(one.url, one.source)
             now = self._clock.now()
             self._learn(host, finding, now)
-            again_at = None if finding.found is UrlAnswer.THERE else now + min(max((now - one.since) / 4, _SOON_S), _LATE_S)
+            known_s = 0.0 if one.since is None else now - one.since
+            again_at = None if finding.found is UrlAnswer.THERE else now + min(max(known_s / 4, _SOON_S), _LATE_S)
             answer = CheckedUrl(row=one.row, url=one.url, again_at=again_at, detail=finding.detail)
             with suppress(LedgerUnavailable):  # it is still due, and asked for again
                 self._tell(await self._ledger.urls_checked([answer], now))

@@ -184,7 +184,7 @@ class RecordingFinder:
         if not files:
             return ""
         page.found += [_recording(wanted, seen, place.source) for seen in files if self._is_new(wanted.name, str(seen.identity))]
-        return f"{files[0].path} is there, and another call has it or is nearer to it"
+        return f"{files[0].path} is there, but another call has it, or it was written at another time than the call"
 
     def _settles_in(self, seen: SeenFile, settle_s: float) -> float:
         known = (seen.path, seen.identity)

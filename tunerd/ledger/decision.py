@@ -72,15 +72,16 @@ class CheckedUrls:
 
     wait_s: float
     """For so long a URL may be absent before the next strategy answers."""
-    since: Mapping[str, float] = field(default_factory=dict)
-    """URL -> since when it is asked for."""
+    absent: Mapping[str, float] = field(default_factory=dict)
+    """URL -> since when it counts as absent."""
     there: Collection[str] = ()
 
     def absent_at(self, location: str, now: float) -> float | None:
-        """When the location counts as absent; None: it may be sent."""
+        """When the location counts as absent; None: it may be sent. A URL that may still come is decided anew by its next answer,
+        or else after another wait."""
         if location in self.there or stored_location(location).kind is not LocationKind.URL:
             return None
-        return self.since.get(location, now) + self.wait_s
+        return self.absent.get(location, now + self.wait_s)
 
 
 @dataclass(slots=True)

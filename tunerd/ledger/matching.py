@@ -30,6 +30,8 @@ class Free:
     expires_at: float | None = None
     duration_s: float | None = None
     known_at: float = 0.0
+    written_at: float = 0.0
+    """When what describes it, or the file, was written."""
     path: str = ""
     """Of the manifest that described it last, or of the file: a person knows it by this."""
     identity: str = ""
@@ -210,9 +212,12 @@ def only(seeker: Seeker, others: Sequence[Seeker], free: Sequence[Free], taken: 
     return Partner(found=own[0], is_near=False)
 
 
-def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float) -> float:
+def taken_from(
+    partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float, written_at: float | None = None
+) -> float:
     """From when on the call may take it. A farther one is taken when call and recording have both been known for the strategy's
-    wait, or shortly before the recording expires."""
+    wait, or shortly before the recording expires. `written_at`: since when call and recording were both written, if only the wait
+    tells that there is nobody else; what was just read may be followed by others even if nothing is unread."""
     if partner.is_near:
         return -math.inf
     found = partner.found
@@ -220,5 +225,5 @@ def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRu
     if found.expires_at is not None:
         at = min(at, found.expires_at - EXPIRES_SOON_S)
     if far.at_once:
-        at = -math.inf
+        at = -math.inf if written_at is None else min(at, written_at + wait_s)
     return now + 60.0 if far.not_before == math.inf else max(at, far.not_before)

@@ -42,8 +42,7 @@ def waits_for(
         else:
             lines.append(looks_for(strategy, answers.get(position), until, offered, row.started_at_ms or 0))
     lines += [asks_for(check) for check in checks]
-    verify_s = body.verify_s or 0.0
-    is_asking = any(one.since + verify_s >= (row.due_at or 0.0) for one in checks)
+    is_asking = any(one.absent_at(body.verify_s or 0.0) is None for one in checks)
     if row.state is State.WAITING and row.due_at is not None and not offers and not is_asking:
         held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
         lines += [held] if held is not None else []

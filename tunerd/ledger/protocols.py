@@ -367,7 +367,7 @@ class FarRule:
     not_before: float = -math.inf
     """Not before this time: unread files may bring a nearer one."""
     at_once: bool = False
-    """Everything has been read: no nearer one will come."""
+    """Everything has been read: no nearer one will come. What only the wait decides is taken if it is old enough."""
 
 
 FAR_NOT_YET: Final = FarRule(not_before=math.inf)

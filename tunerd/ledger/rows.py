@@ -295,11 +295,18 @@ class KeptUrlCheck:
 
     call: int
     location: str
-    since: float
-    """Since when it is asked for."""
     due_at: float | None
     """When to ask next; None: it is there."""
+    since: float | None = None
+    """When the first answer for it came."""
+    asked_at: float | None = None
+    """When the last answer for it came."""
     answered: bool = False
     """It was asked for, or its host is known not to answer."""
     detail: str = ""
     """Why it is not there yet."""
+
+    def absent_at(self, wait_s: float) -> float | None:
+        """When it counts as absent; None: it does not. The time alone says nothing: an answer says so that came after it."""
+        at = None if self.since is None else self.since + wait_s
+        return None if at is None or self.due_at is None or (self.asked_at or 0.0) < at else at

@@ -19,8 +19,8 @@ class UrlToCheck:
     path: str
     """Of the document of its call."""
     url: str = field(repr=False)
-    since: float
-    """Since when it is asked for."""
+    since: float | None
+    """When the first answer for it came."""
     due_at: float
     is_new: bool
     """Nobody has asked for it yet."""
@@ -36,10 +36,13 @@ class CheckedUrl:
     """When to ask again; None: it is there."""
     detail: str = ""
     """Why it is not there yet, without anything of the URL but its host."""
+    was_asked: bool = True
+    """Its host was asked for this URL. Otherwise it is only known that the host does not answer now, and the URL is put off."""
 
 
 class UrlCheckPath(Protocol):
-    """Calls wait (`waiting`) until their URL is there, or was absent for as long as they say."""
+    """Calls wait (`waiting`) until their URL is there, or was absent for as long as they say: from the first answer for it to one
+    that comes when that time is over."""
 
     async def urls_to_check(self, now: float, after: UrlToCheck | None, limit: int) -> Sequence[UrlToCheck]:
         """URLs that are due, in the order of their times, after this one. Raises LedgerUnavailable."""

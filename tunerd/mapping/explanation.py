@@ -66,12 +66,15 @@ def explanation_of(run: DocumentRun, mapped: Mapped) -> Explanation:
     """What the run with places found, beside what came of it."""
     compiled, rules = run.compiled, run.trace.rules if run.trace is not None else ()
     fields = [step for set_ in (compiled.manifest, compiled.call) if set_ is not None for step in set_.steps.items()]
+    asks = mapped.call is not None and mapped.call.verify_s is not None
     return Explanation(
         mapped=mapped,
         fields=[_field(name, step, run.values.get(name), run.errors.get(name), rules) for name, step in dict(fields).items()],
         rules=rules,
         strategies=[
-            _strategy(one.path, one.text, run.strategies[at] if at < len(run.strategies) else None, run.errors.get(one.path))
+            _strategy(
+                one.path, one.text, run.strategies[at] if at < len(run.strategies) else None, run.errors.get(one.path), asks
+            )
             for at, one in enumerate(compiled.strategies)
         ],
         redactions=run.redactions,
@@ -114,13 +117,16 @@ def _unknown(step: RuleRef, rules: Sequence[RuleTrace]) -> str:
     return f" (not in the table: {', '.join(f'{key} x{count}' for key, count in asked.items())})" if asked else ""
 
 
-def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None) -> StrategyReport:
+def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None, asks: bool) -> StrategyReport:
+    """`asks`: the host of a URL is asked for it first (`verify: get`)."""
     if error is not None:
         answer = f"absent: {error}"
     elif strategy is None:
         answer = "not reached"
     elif isinstance(strategy, UrlStrategy):
-        answer = "absent: the rule gave nothing" if strategy.location is None else "answers at once with the URL of the document"
+        when = "once its host gives the first byte (`verify: get`)" if asks else "at once"
+        answers = f"answers {when} with the URL of the document"
+        answer = "absent: the rule gave nothing" if strategy.location is None else answers
     elif strategy.source == FILES:
         when = "" if strategy.within_s is None else f", last written within {strategy.within_s:g} s of the call's end"
         looks = f"waits up to {strategy.wait_s:g} s for the file {strategy.key}{when}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from tunerd.call import State
 from tunerd.ledger import CheckedUrl, FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, match, resolve
+from tunerd.ledger.rows import KeptUrlCheck
 from tunerd.ledger.sql.store import Store
 
 
@@ -19,8 +20,27 @@ def checked(store: Store, answers: Sequence[CheckedUrl], now: float) -> Sequence
         if row.state is not State.WAITING and not is_revivable(row):
             store.checks.delete(row.row)
             continue
-        store.checks.put(check, replace(check, due_at=answer.again_at, answered=True, detail=answer.detail))
-        if answer.again_at is None or row.state is State.FAILED:
+        wait_s = _wait_s(store, row.row)
+        newer = _answered(check, answer, wait_s, now)
+        store.checks.put(check, newer)
+        if newer.due_at is None or newer.absent_at(wait_s) is not None or row.state is State.FAILED:
             ended.append(resolve(store, row, now))
     ended += match(store, now)[0]
     return [one for one in ended if one is not None]
+
+
+def _wait_s(store: Store, row: int) -> float:
+    known = store.bodies.matching(row)
+    return 0.0 if known is None else known[2] or 0.0
+
+
+def _answered(check: KeptUrlCheck, answer: CheckedUrl, wait_s: float, now: float) -> KeptUrlCheck:
+    """Until the wait is over, it is asked for again at its end at the latest: only an answer of then ends it."""
+    newer = replace(check, due_at=answer.again_at, answered=True, detail=answer.detail)
+    if not answer.was_asked:
+        return newer
+    since = now if check.since is None else check.since
+    due_at = answer.again_at
+    if due_at is not None and now < since + wait_s:
+        due_at = min(due_at, since + wait_s)
+    return replace(newer, since=since, asked_at=now, due_at=due_at)

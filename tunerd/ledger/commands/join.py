@@ -90,9 +90,9 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
 
 
 def _checks(store: Store, row: LedgerRow, verify_s: float) -> CheckedUrls:
-    known = store.checks.of(row.row)
-    since = {location: one.since for location, one in known.items()}
-    return CheckedUrls(wait_s=verify_s, since=since, there=[one.location for one in known.values() if one.due_at is None])
+    known = store.checks.of(row.row).values()
+    absent = {one.location: at for one in known if (at := one.absent_at(verify_s)) is not None}
+    return CheckedUrls(wait_s=verify_s, absent=absent, there=[one.location for one in known if one.due_at is None])
 
 
 def _keep_checks(store: Store, row: LedgerRow, decision: Decision, now: float) -> str:
@@ -112,24 +112,28 @@ def look(
     for want in wants:
         if want.absence is not None and not want.absence.expired:
             continue
+        strategy = strategies[want.position]
+        if not isinstance(strategy, ManifestStrategy):
+            continue
         if is_files_source(want.source):
-            partner = file_of(store, want)
+            partner = file_of(store, row, want, strategy.wait_s)
         elif want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
             partner = _choice(store, want)
         else:
             if (want.source, want.key) not in known:
                 known[want.source, want.key] = _partner(store, want)
             partner = known[want.source, want.key]
-        strategy = strategies[want.position]
         if isinstance(partner, Tie):
             if any(closeness(want.seeker, one.started_at_ms) is not None for one in partner.recordings):
                 offers[want.position] = partner
-        elif partner is not None and isinstance(strategy, ManifestStrategy):
+        elif partner is not None:
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
                 own = Partner(found=partner.found, is_near=partner.is_near and not close[0])
                 far = store.wants.far if own.is_near else store.wants.far_rule()
-                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=far, now=now)
+                is_nearest = want.choice is Choice.NEAREST and not want.stem
+                written_at = None if is_nearest else max(row.mtime_ns / 1e9, own.found.written_at)
+                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=far, now=now, written_at=written_at)
                 offers[want.position] = Candidate(found=own.found, at=at)
     return offers
 

@@ -2,23 +2,28 @@
 
 A name without `*` and the like is one file's, and says whose it is. With them a file may fit the names of several calls, because
 the id of one may begin like that of another ("call-1", "call-1-2"). Then it belongs to none of them, and what fits one call
-alone is taken after the wait only: until then another call, or a second file, may come.
+alone is taken after the wait only: until then another call, or a second file, may come. What was not written at the time of the
+call is another call's, which the ledger need not know.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from tunerd.call import Choice
 from tunerd.ledger.matching import Free, Partner, Standing, Tie, closeness, only
-from tunerd.ledger.rows import Want
+from tunerd.ledger.rows import LedgerRow, Want
 from tunerd.ledger.sql.recordings import MANY
 from tunerd.ledger.sql.store import Store
 
+_CLOCKS_APART_MS: Final = 60_000
+"""How far the clocks of the recorder and of the agent may be apart."""
 
-def file_of(store: Store, want: Want) -> Partner | Tie | None:
+
+def file_of(store: Store, row: LedgerRow, want: Want, wait_s: float) -> Partner | Tie | None:
     """What the call gets if nothing else comes."""
     if want.choice is Choice.ONLY:
         return _by_time(store, want)
-    found = store.recordings.free_files(want.source, want.key)
+    found = store.recordings.free_files(want.source, want.key, _time_of(row, wait_s) if want.stem else None)
     if len(found) > MANY:
         return Tie(recordings=tuple(found), others=0)
     own: list[Free] = []
@@ -36,6 +41,14 @@ def file_of(store: Store, want: Want) -> Partner | Tie | None:
     if own or shared:
         return Tie(recordings=tuple(own or shared), others=0 if own else others)
     return None
+
+
+def _time_of(row: LedgerRow, wait_s: float) -> tuple[int, int]:
+    """When a file of the call was last written that only fits a `*`: not before the call, and at most the wait after its end, or
+    after its document was written. The second counts for calls without an end, and where calls and files were copied."""
+    started_at_ms = row.started_at_ms or 0
+    known_ms = max(started_at_ms, row.ended_at_ms or 0, row.mtime_ns // 1_000_000)
+    return started_at_ms - _CLOCKS_APART_MS, known_ms + round(wait_s * 1000)
 
 
 def _by_time(store: Store, want: Want) -> Partner | Tie | None:

@@ -187,8 +187,9 @@ CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
 CREATE TABLE url_check (
     call INTEGER NOT NULL,
     location TEXT NOT NULL,
-    since REAL NOT NULL,
     due_at REAL,                          -- NULL: it is there
+    since REAL,                           -- the first answer for it
+    asked_at REAL,                        -- the last one
     answered INTEGER NOT NULL,
     detail TEXT NOT NULL,
     PRIMARY KEY (call, location)

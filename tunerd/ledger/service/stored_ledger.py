@@ -381,6 +381,11 @@ class StoredLedger(StoredAudio):
 
     async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
         await self._do_patiently(lambda store: timers.set_far_rule(store, rule))
+        if rule.at_once:
+            try:
+                await self._do(lambda store: store.wants.look_now())
+            except LedgerUnavailable:
+                return ()  # the next sweep sets the rule anew
         failed, next_at = await self.tick(now)
         all_failed = [*failed]
         while next_at is not None and next_at <= now:

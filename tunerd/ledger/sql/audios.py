@@ -37,9 +37,10 @@ MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio IN ('
 dismissed it."""
 HAS_SPOOLED: Final = (
     "SELECT 1 FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.location LIKE 'embedded:%' "
-    f"AND {MAY_UPLOAD} LIMIT 1"
+    f"AND (c.audio <> 'none' OR c.state = 'waiting') AND {MAY_UPLOAD} LIMIT 1"
 )
-"""Whether a call has this entry of the spool, and may still need it."""
+"""Whether a call has this entry of the spool, and may still need it. One that was rewritten, and has no audio, may find it again
+while it waits."""
 RIVAL: Final = (
     "SELECT coalesce(c.call_id, c.path) FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.identity IN (?, '') "
     "AND c.owner = ? AND a.row <> ? AND c.audio <> 'none' AND (a.identity <> '' OR c.audio = 'pending') LIMIT 1"

@@ -20,7 +20,7 @@ MANY: Final = 64
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, owner FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, mtime_ns, path, identity, owner FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
 _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHERE'
@@ -28,21 +28,22 @@ _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHE
 FREE_FROM: Final = f"{_FREE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 FREE_BEFORE: Final = f"{_FREE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
 FREE_FILES: Final = f"""
-    SELECT own.row, own.location, own.started_at_ms, own.expires_at, own.duration_s, own.known_at, own.path,
+    SELECT own.row, own.location, own.started_at_ms, own.expires_at, own.duration_s, own.known_at, own.mtime_ns, own.path,
         own.identity, own.owner
-    FROM recording AS own WHERE own.taken_by IS NULL AND own.source = ? AND own.key = ? AND NOT EXISTS (
+    FROM recording AS own WHERE own.taken_by IS NULL AND own.source = ? AND own.key = ?
+    AND own.started_at_ms BETWEEN ? AND ? AND NOT EXISTS (
         SELECT 1 FROM recording AS other WHERE other.source = own.source AND other.id = own.id AND other.taken_by IS NOT NULL
     ) ORDER BY own.started_at_ms, own.row LIMIT {MANY + 1}
 """.strip()
-"""Files with a name, that no call has by any name."""
+"""Files with a name, last written in some time, that no call has by any name."""
 FREE_WITHOUT_START: Final = f"{_FREE} IS NULL ORDER BY row LIMIT {NEAR}"
 """Recordings that no call has taken: the next ones on each side of a start, and some whose start nobody knows."""
 FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMIT {MANY + 1}"
 FREE_WITH_START: Final = f"{_FREE} IS NOT NULL ORDER BY started_at_ms, row LIMIT {MANY + 1}"
 """Those of which a call chooses one (Choice.FIRST, ...); with `within: any` all of its key."""
 _ALIKE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, owner, taken_by FROM recording "
-    'WHERE "match" <> \'\' AND source = ? AND "match" = ? AND started_at_ms'
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, mtime_ns, path, identity, owner, taken_by "
+    'FROM recording WHERE "match" <> \'\' AND source = ? AND "match" = ? AND started_at_ms'
 )
 ALIKE_FROM: Final = f"{_ALIKE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 ALIKE_BEFORE: Final = f"{_ALIKE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
@@ -99,6 +100,8 @@ DELETE_OLD: Final = (
     "RETURNING row"
 )
 SHIFT: Final = "UPDATE recording SET known_at = known_at + ? WHERE taken_by IS NULL"
+
+_ANY_TIME: Final = (-(2**63), 2**63 - 1)
 
 Touched: TypeAlias = tuple[str, str, int | None]
 """Source, key and start of a recording or call that changed in a way which may concern its neighbours."""
@@ -206,10 +209,11 @@ class Recordings:
             found = self._execute(FREE_BETWEEN, (source, key, around_ms - within_ms, around_ms + within_ms)).fetchall()
         return list(map(_free, found))
 
-    def free_files(self, source: str, name: str) -> Sequence[Free]:
-        """Files that were found by this name and that no call has. More than MANY are not given whole."""
+    def free_files(self, source: str, name: str, time_ms: tuple[int, int] | None) -> Sequence[Free]:
+        """Files that were found by this name, were last written in this time, and that no call has. More than MANY are not given
+        whole."""
         self._db.hold(held_name(source, name))
-        return list(map(_free, self._execute(FREE_FILES, (source, name))))
+        return list(map(_free, self._execute(FREE_FILES, (source, name, *(time_ms or _ANY_TIME)))))
 
     def alike_near(self, source: str, match: str, started_at_ms: int) -> tuple[Sequence[Free], Sequence[int | None]]:
         """Recordings with the values, up to NEAR on each side of the start: the free ones, and the starts of those that calls
@@ -249,7 +253,7 @@ class Recordings:
 
 
 def _free(columns: Sequence[Any]) -> Free:
-    row, location, at, expires, duration_s, known, path, identity, owner = columns
+    row, location, at, expires, duration_s, known, mtime_ns, path, identity, owner = columns
     return Free(
         row=row,
         location=location,
@@ -257,6 +261,7 @@ def _free(columns: Sequence[Any]) -> Free:
         expires_at=expires,
         duration_s=duration_s,
         known_at=known,
+        written_at=mtime_ns / 1e9,
         path=from_text(path),
         identity=identity,
         owner=owner,

@@ -22,7 +22,7 @@ DUE: Final = (
 )
 COUNTS: Final = "SELECT count(*), coalesce(sum(1 - answered), 0) FROM url_check"
 """Only at a start."""
-SHIFT: Final = "UPDATE url_check SET since = since + :seconds, due_at = due_at + :seconds"
+SHIFT: Final = "UPDATE url_check SET since = since + :seconds, asked_at = asked_at + :seconds, due_at = due_at + :seconds"
 
 
 class UrlCheckTable:
@@ -49,7 +49,7 @@ class UrlCheckTable:
         known = self.of(call)
         for location in dict.fromkeys(locations):
             if location not in known:
-                self._ask(PUT, URL_CHECK.values(KeptUrlCheck(call=call, location=location, since=now, due_at=now)))
+                self._ask(PUT, URL_CHECK.values(KeptUrlCheck(call=call, location=location, due_at=now)))
                 self._tally().url_checks += 1
                 self._tally().unasked_urls += 1
         for location, check in known.items():

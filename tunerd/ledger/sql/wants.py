@@ -47,6 +47,7 @@ FAR_DUE: Final = (
     "SELECT call FROM want WHERE look_at IS NOT NULL AND look_at <= ? GROUP BY call ORDER BY min(look_at), call LIMIT ?"
 )
 """Calls that may take a recording that is not near."""
+LOOK_NOW: Final = "UPDATE want SET look_at = 0 WHERE look_at > 0"
 NEXT_FAR: Final = "SELECT min(look_at) FROM want WHERE look_at IS NOT NULL"
 LOOKED_FOR: Final = (
     "SELECT want.source, count(DISTINCT call.row) FROM want JOIN call ON call.row = want.call "
@@ -195,14 +196,17 @@ class Wants:
         far = self.far_rule()
         if far.not_before > now:
             return ()
-        until = math.inf if far.at_once else now
-        return [call for (call,) in self._execute(FAR_DUE, (until, limit))]
+        return [call for (call,) in self._execute(FAR_DUE, (now, limit))]
 
     def next_far(self) -> float | None:
         found: float | None = self._execute(NEXT_FAR).fetchone()[0]
         if found is None or self.far.not_before == math.inf:
             return None
-        return self.far.not_before if self.far.at_once else max(found, self.far.not_before)
+        return max(found, self.far.not_before)
+
+    def look_now(self) -> None:
+        """What waits for a better recording is looked at with the next tick, by the rule of that time."""
+        self._execute(LOOK_NOW)
 
     def looked_for(self) -> Sequence[tuple[str, int]]:
         """Manifest sources, and how many waiting calls look for recordings of each."""
