@@ -1,12 +1,17 @@
 """Commands with a ledger in PostgreSQL: `check` tries the server; the others go to it where no daemon runs here."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.ledger.claimed_server import claimed_server
 from tests.ledger.parts import NOW
 from tests.ledger.postgres_server import Cluster, cluster, needs_postgres
 from tunerd.cli import main
@@ -78,6 +83,22 @@ def test_check_fails_where_run_would(tmp_path: Path, url: str, user: str, words:
     assert result.exit_code == 78
     assert words in result.stderr
     assert "mistaken" not in result.output
+
+
+def test_a_server_of_the_wrong_kind_ends_the_start(tmp_path: Path, postgres: Cluster) -> None:
+    """A real standby, and what says that it is CockroachDB: `check` and `run` end with 78 and one line, without the password."""
+    with postgres.standby() as standby, claimed_server("CockroachDB CCL v23.1.11 (x86_64-pc-linux-gnu)", "13.0.0") as other:
+        wrong = ((standby.port, "ledger.url has to name the primary"), (other.port, "use PostgreSQL"))
+        for (port, words), command in product(wrong, ("check", "run")):
+            config = configuration(tmp_path, f"postgresql://postgres:mistaken@127.0.0.1:{port}/postgres")
+            done = subprocess.run(
+                [sys.executable, "-m", "tunerd", command, "-c", str(config)], capture_output=True, text=True, check=False,
+                timeout=60, env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path), "NO_COLOR": "1"},
+            )  # fmt: skip
+            assert done.returncode == 78, done.stderr
+            (line,) = done.stderr.splitlines()
+            assert words in line
+            assert "mistaken" not in done.stdout + done.stderr
 
 
 def test_check_warns_of_a_server_that_does_not_answer(tmp_path: Path) -> None:

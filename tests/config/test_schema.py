@@ -39,7 +39,7 @@ BEYOND_STRUCTURE = {
     "tests_of_an_unknown_source", "tests_with_a_bad_expression", "tests_with_keys_of_no_source", "tests_with_one_name",
     "tests_with_text_that_is_no_json", "tests_ignored_with_fields", "tests_with_an_outer_file",
     "two_keys", "unknown_manifest_source", "unknown_timezone", "variable_in_a_number", "variable_misspelt",
-    "variable_not_set", "zero_timeout",
+    "variable_not_set", "zero_timeout", "verify_bad_allow", "verify_without_calls", "audio_after_upload_without_upload",
 }  # fmt: skip
 
 GOOD = [ROOT / "config.example.yaml", *sorted((Path(__file__).parent / "good").glob("*.yaml"))]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs.fences import DOCS, ROOT
-from tunerd.cli.admin import FAILURE, LOCKED
+from tunerd.cli.admin import FAILURE
 from tunerd.cli.options import EXIT_BAD_CONFIG
+from tunerd.ledger.exceptions import LOCKED, UNREACHABLE
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 
 PAGE = (DOCS / "troubleshooting.md").read_text()
@@ -45,7 +46,7 @@ def test_every_reason_to_try_again_is_in_the_table() -> None:
 def test_every_exit_code_is_in_the_table() -> None:
     """The table has tunerd's own exit codes, and also 0 and click's 2."""
     cells = {cell for cell in _first_cells(_section("Exit codes")) if cell.isdigit()}
-    assert cells == {str(code) for code in (0, FAILURE, 2, LOCKED, EXIT_BAD_CONFIG)}
+    assert cells == {str(code) for code in (0, FAILURE, 2, UNREACHABLE, LOCKED, EXIT_BAD_CONFIG)}
 
 
 def test_every_refusal_of_the_ledger_is_in_the_table() -> None:

@@ -59,7 +59,7 @@ class Cluster(PrivatePostgresql):
     def make(self) -> None:
         super().make()
         hba = self.directory / "data" / "pg_hba.conf"
-        hba.write_text(f"host all needs_password 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
+        hba.write_text(f"host all needs_password,changes_password 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
 
     @contextmanager
     def standby(self) -> Iterator["Cluster"]:

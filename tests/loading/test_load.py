@@ -467,12 +467,13 @@ def test_no_configuration_breaks_the_reader(text: str) -> None:
 
 def test_audio_has_a_short_and_a_long_form() -> None:
     """`audio: upload` is the value of `publish:` alone; files become absolute; without it a location that is no URL is refused."""
-    short, long, none = (
+    short, long, moved, none = (
         read(TUNER + SOURCE + text).sources[0].audio
         for text in (
             "    audio: upload\n",
             "    audio: {publish: {url: \"concat('https://cdn.example/', location.name)\"}, files: [rec, /var/rec], expires: 1h, "
-            "placeholder: none, after_upload: {move_to: done}, on_error: send}\n",
+            "placeholder: none, on_error: send}\n",
+            "    audio: {publish: upload, after_upload: {move_to: done}}\n",
             "",
         )
     )
@@ -480,8 +481,8 @@ def test_audio_has_a_short_and_a_long_form() -> None:
     assert long.plan() == AudioPlan(
         publish=Publish.URL, placeholder="none", sends_on_error=True, expires_s=3600.0,
         url_rule="concat('https://cdn.example/', location.name)", files=("/etc/tunerd/rec", "/var/rec"),
-        after_upload=AfterUpload.MOVE_TO, move_to="done",
     )  # fmt: skip
+    assert moved.plan() == AudioPlan(publish=Publish.UPLOAD, after_upload=AfterUpload.MOVE_TO, move_to="done")
     assert long.url is not None
     assert "location.name" in str(long.url.value)
     assert none.plan() is None

@@ -83,8 +83,7 @@ class _ServerEnd:
             try:
                 self.connection.execute(names.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(tables))
             except psycopg.errors.LockNotAvailable:
-                words = "others use the ledger's tables now; stop every tunerd, and try again"
-                raise LedgerRefused(words, exit_code=LOCKED) from None
+                raise LedgerRefused("others use the ledger; stop every tunerd, and try again", exit_code=LOCKED) from None
             alive = [name for (name,) in self.connection.execute(NAMES_ALIVE, (self._server.pulse.dead_after_s,))]
             if alive:
                 raise LedgerRefused(f"the instances {', '.join(alive)} use the ledger; stop every tunerd, and try again"

@@ -47,8 +47,8 @@ class ServerWriter:
         heartbeat: Heartbeat,
         hint: Callable[[], None],
     ) -> None:
-        """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused. `hint` is called after a commit
-        that other instances may have to see."""
+        """`reopen` gives a store on another connection; raises psycopg.Error. `hint` is called after a commit that other
+        instances may have to see."""
         self._store = store
         self._reopen = reopen
         self._queue, self._hint = queue, hint
@@ -240,7 +240,10 @@ class ServerWriter:
         self._store.db.close()
         try:
             store = self._reopen()
-        except (psycopg.Error, OSError):
+        except psycopg.Error as exc:
+            self._outage.continues(exc, report)
+            return
+        except OSError:
             return
         try:
             store.begin(full=True)

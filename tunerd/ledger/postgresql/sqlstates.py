@@ -48,7 +48,9 @@ def is_outage(exc: BaseException) -> bool:
 
 def outage_words(exc: BaseException) -> str:
     state = exc.sqlstate if isinstance(exc, psycopg.Error) else None
-    return f"{_WORDS.get(state or '', 'the PostgreSQL server of the ledger does not answer')} ({state or 'no connection'})"
+    if state is None or state.startswith("08"):
+        return f"the PostgreSQL server of the ledger does not answer ({state or 'no connection'})"
+    return f"{_WORDS.get(state, 'the server answers with an error, and its log says which')} ({state})"
 
 
 def refusal_words(exc: psycopg.Error) -> str:
