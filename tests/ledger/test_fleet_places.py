@@ -252,7 +252,7 @@ async def test_a_file_is_looked_for_where_its_call_was_read(two: "tuple[Postgres
     await put(a, make_call("c1", strategies=(egress(name, within_s=None, source=FILES),), audio=PLAN))
     assert [one.name for one in await a.files_wanted()] == [name]
     assert await b.files_wanted() == []
-    found = Recording(origin=Origin(source="agent", path=name), source=FILES, key=name, location=FILE, started_at=None, id="1")
+    found = Recording(origin=Origin(source="agent", path=name), source=FILES, key=name, location=FILE, started_at=NOW, id="1")
     await bring(b, found)
     assert await state(a, "c1") is State.WAITING
     await bring(a, found)
