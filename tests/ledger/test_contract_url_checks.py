@@ -280,3 +280,26 @@ async def test_that_a_host_is_silent_changes_nothing_that_is_known_of_a_url(ledg
     assert await due(ledger, NOW + 50) == []
     await ledger.tick(NOW + 60)
     assert (await the(ledger, "a")).recording_location == URL
+
+
+async def test_the_history_says_why_on_missing_was_sent(ledger: Ledger) -> None:
+    """Each URL that was absent, with what its host said and without its query or user; once, and not if a strategy had another
+    recording."""
+    urls = [f"https://u:canary@audio.example/{name}.wav?sig=canary#canary" for name in "ab"]
+    placeholder = SendAnyway(url="https://audio.example/none.wav")
+    await put(ledger, verified(*(UrlStrategy(location=one) for one in urls), on_missing=placeholder))
+    await put(ledger, verified(UrlStrategy(location=urls[0]), UrlStrategy(location=URL), on_missing=placeholder, call_id="other"))
+    first = await due(ledger)
+    for now in (NOW, NOW + WAIT_S):
+        for one in first:
+            await (there if one.url == URL else absent)(ledger, one, now)
+    assert await state(ledger, "a") is await state(ledger, "other") is State.DUE
+    (story,), (other,) = await ledger.story("a"), await ledger.story("other")
+    assert [(one.what, one.detail) for one in story.events if one.detail] == [
+        (
+            "recording missing",
+            f"https://audio.example/{name}.wav: audio.example answered 404; the call is sent as on_missing says",
+        )
+        for name in "ab"
+    ]
+    assert "recording missing" not in [one.what for one in other.events]

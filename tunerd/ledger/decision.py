@@ -43,6 +43,8 @@ class Use:
     identity: str = ""
     """Of the file that was found there, as it was then."""
     closes: tuple[Closing, ...] = ()
+    is_placeholder: bool = False
+    """No strategy gave it, but `on_missing`."""
 
 
 @record
@@ -171,7 +173,7 @@ def _missing(
     on_missing: OnMissing, expired: bool, tie: Tie | None, silent_at: float, now: float, closes: tuple[Closing, ...]
 ) -> Decision:
     if isinstance(on_missing, SendAnyway):
-        return Use(location=on_missing.url, closes=closes)
+        return Use(location=on_missing.url, closes=closes, is_placeholder=True)
     if tie is not None:
         return Exhausted(reason=FailReason.RECORDING_AMBIGUOUS, tie=tie, closes=closes)
     if expired:
