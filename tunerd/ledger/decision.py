@@ -102,7 +102,7 @@ class _Waits:
     def may_use(self, location: str) -> bool:
         """Whether nothing has to be waited for before this location; a URL may have to be asked for."""
         absent_at = None if self.checks is None else self.checks.absent_at(location, self.now)
-        if self.checks is not None:
+        if self.checks is not None and stored_location(location).kind is LocationKind.URL:
             self.urls.append(location)
         if absent_at is not None:
             self.add(absent_at)
