@@ -61,8 +61,8 @@ from tunerd.statuses import InstanceStatus
 
 T = TypeVar("T")
 
-_ALIVE_WITHIN_S: Final = 4.0
-"""Less than ops/health.py waits for it."""
+_ALIVE_WITHIN_S: Final = 4.8
+"""A little less than ops/health.py waits for it."""
 
 
 class Place(Protocol):
