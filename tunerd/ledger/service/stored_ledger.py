@@ -56,7 +56,6 @@ from tunerd.ledger.fleet import ALONE, Fleet
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.service.stored_audio import StoredAudio
-from tunerd.ledger.sql.files import Files
 from tunerd.ledger.sql.store import Store
 from tunerd.statuses import InstanceStatus
 
@@ -284,10 +283,10 @@ class StoredLedger(StoredAudio):
         return await self._reader.ask(lambda store: store.files.logs_like(source, inode, head, limit))
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._do_patiently(lambda store: _of_reader(store, mark.source).set_mark(mark, now, is_as_read=True))
+        await self._do_patiently(lambda store: store.files.set_mark(mark, now, is_as_read=True))
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
-        await self._do_patiently(lambda store: _of_reader(store, source).vanish(source, paths, now))
+        await self._do_patiently(lambda store: store.files.vanish(source, paths, now))
 
     async def disposable(
         self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
@@ -296,14 +295,14 @@ class StoredLedger(StoredAudio):
         if not found:
             return ()
         try:  # this syncs what was settled before
-            await self._do(lambda store: _probe(store, source), full=True)
+            await self._do(lambda store: store.probe_write(), full=True)
         except LedgerUnavailable:
             return ()
         return found
 
     async def disposed(self, source: str, path: str, now: float) -> None:
         self._disposable.forget(source, path)
-        await self._do_patiently(lambda store: _of_reader(store, source).dispose(source, path, now))
+        await self._do_patiently(lambda store: store.files.dispose(source, path, now))
 
     # Inspection.
 
@@ -416,17 +415,6 @@ def _answer(ask: claim.ClaimRequest, store: Store) -> Claim:
     return answer
 
 
-def _of_reader(store: Store, source: str) -> Files:
-    """The table of files, for a change of what was read of a source. Raises NotTheReader."""
-    store.db.others.check_reader(source)
-    return store.files
-
-
-def _probe(store: Store, source: str) -> None:
-    store.db.others.check_reader(source)
-    store.probe_write()
-
-
 def _come_back(store: Store, source: str, path: str) -> None:
-    _of_reader(store, source).come_back(source, path)
+    store.files.come_back(source, path)
     store.disposable.add((source, path))
