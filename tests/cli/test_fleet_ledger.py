@@ -1,6 +1,7 @@
 """Commands with a ledger in PostgreSQL: `check` tries the server; the others go to it where no daemon runs here."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.ledger.parts import NOW
 from tests.ledger.postgres_server import Cluster, cluster, needs_postgres
 from tunerd.cli import main
 from tunerd.config import LedgerConfig, Secret
+from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.open_ledger import open_server
 from tunerd.testing import Recorder
 
@@ -145,6 +147,19 @@ def test_a_ledger_is_copied(tmp_path: Path, url: str) -> None:
     assert f"this ledger was moved to {target}" in result.stderr
     again = CliRunner().invoke(main, ["ledger", "copy", url, target, "--instance", "one"])
     assert again.exit_code == 78
+
+
+def test_a_copy_to_the_server_says_only_what_it_did(tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """psycopg, too, has nothing to complain of."""
+
+    async def made() -> None:
+        ledger = await SqliteLedger.open(tmp_path / "ledger.db", now=NOW, emit=Recorder())
+        await ledger.close()
+
+    asyncio.run(made())
+    result = CliRunner().invoke(main, ["ledger", "copy", f"sqlite://{tmp_path}/ledger.db", url, "--instance", "one"])
+    gc.collect()  # what is left open complains at its end
+    assert (result.exit_code, result.stderr, caplog.messages) == (0, "", [])
 
 
 async def make_ledger(url: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.ledger.parts import NOW, claimed, put, state, take
 from tests.ledger.postgres_server import Cluster, needs_postgres
+from tests.ledger.test_contract_send import Receiver
 from tunerd.call import State
 from tunerd.ledger import LedgerUnavailable
 from tunerd.testing import Recorder, make_call
@@ -171,7 +172,10 @@ async def test_a_start_whose_name_was_taken_claims_nothing_before_it_learns_of_i
     first = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="a")
     second = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="a")
     try:
+        receiver = Receiver(1)
+        first.set_call_receiver(receiver)
         await put(first, make_call("c1"))
+        assert receiver.given == [[]], "nor is a call handed over that is admitted now"
         with pytest.raises(LedgerUnavailable):
             await take(first)
         assert (await claimed(second)).call_id == "c1"

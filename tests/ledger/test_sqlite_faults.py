@@ -16,11 +16,11 @@ from tests.real_parts import needs_mount, needs_strace
 from tunerd.call import State
 from tunerd.clock import SystemClock
 from tunerd.events import LedgerHealed, LedgerRebuilt, LedgerTrouble
-from tunerd.ledger import Filter, LedgerUnavailable
+from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, FarRule, Filter, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
-from .parts import FORM, NOW, SENT, claimed, freeze, put, state, take
+from .parts import FORM, NOW, SENT, bring, claimed, egress, freeze, put, recording, state, take, waiting
 
 
 @contextmanager
@@ -325,3 +325,23 @@ async def test_a_closed_ledger_takes_nothing(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnavailable):
         await put(ledger, make_call())
     assert not await ledger.alive()
+
+
+async def test_the_rule_about_far_recordings_waits_for_no_disk(tmp_path: Path) -> None:
+    """While nothing can be written it holds up neither a start, nor `run --once`, nor a stop. It holds from the first commit that
+    works."""
+    disk, told = Disk(), Recorder()
+    async with ledger_on(disk, tmp_path / "ledger.db", SystemClock(), told) as ledger:
+        await ledger.set_far_rule(FAR_NOT_YET, NOW)
+        await put(ledger, waiting("a", egress(within_s=600.0, wait_s=10)))
+        await bring(ledger, recording(at_s=300.0))
+        disk.breaks(Fault.FULL)
+        with pytest.raises(LedgerUnavailable):
+            await put(ledger, make_call("b"))
+        async with asyncio.timeout(5):
+            for rule in (FAR_AT_ONCE, FAR_NOT_YET, FarRule()):
+                assert not await ledger.set_far_rule(rule, NOW)
+        disk.heals()
+        await told.until(LedgerHealed)
+        await ledger.tick(NOW + 100)
+        assert await state(ledger, "a") is State.DUE

@@ -424,6 +424,15 @@ def test_a_reload_cannot_move_the_ledger_the_listener_or_the_form_of_the_log() -
     ]
 
 
+def test_a_reload_does_not_mind_that_the_host_has_another_name() -> None:
+    """It is the default of `instance`, which says nothing about a ledger in a file. In a fleet others know this tunerd by it."""
+    old = read(TUNER + SOURCE)
+    refuse_changes(old, replace(old, instance="another-host"))
+    fleet = read(TUNER + SOURCE + "instance: a\nledger: {url: 'postgresql://tunerd@db.example/tunerd'}\n")
+    with pytest.raises(ConfigError, match="instance: cannot change by a reload"):
+        refuse_changes(fleet, replace(fleet, instance="b"))
+
+
 # Files
 
 

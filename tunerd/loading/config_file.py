@@ -158,7 +158,7 @@ def refuse_changes(old: Config, new: Config) -> None:
             config.http.admin_listen,
             config.log.format,
             config.control_socket,
-            config.instance,
+            "" if config.ledger.server is None else config.instance,  # the name of a host may change while tunerd runs
         )
         for config in (old, new)
     )

@@ -168,6 +168,7 @@ class ServerTarget(_ServerEnd):
         store = Store(PostgresqlDatabase(self.connection, self._server, self._columns, OneVolume()))
         store.counts.add({name: count for name, count in store.counted().numbers().items() if count})
         store.db.commit()
+        store.db.close()  # with its pipeline, of which psycopg complains otherwise
 
     def _give_to_instance(self) -> None:
         """What the ledger knows of files belongs to the instance from now on, and to the disk that its first start finds."""
