@@ -199,7 +199,7 @@ LEFT_OUT = {
                {"aiohttp", "prometheus_client", "watchdog", "sqlite3", "tunerd.intake", "tunerd.workbench", "tunerd.app", "rich"}),
     "check": ("tunerd.cli.check", {"aiohttp", "prometheus_client", "watchdog", "sqlite3", "tunerd.intake", "tunerd.app", "rich"}),
 }  # fmt: skip
-MOST_MODULES = 754
+MOST_MODULES = 755
 """Of all libraries, for `tunerd run`."""
 
 

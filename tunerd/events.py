@@ -291,6 +291,15 @@ class IntakeResumed:
 
 
 @record
+class ReaderChanged:
+    """Which instance of a fleet reads a shared source now, as far as this one knows."""
+
+    source: str
+    reader: str
+    """Empty: this one."""
+
+
+@record
 class WatchDegraded:
     """Kernel events are not (all) to be had for this source; scans find the files, later."""
 
@@ -389,7 +398,7 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | BucketPaused | BucketResumed
     | ConcurrencyChanged | IntakePaused | IntakeResumed
-    | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
+    | ReaderChanged | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
     | AudioRetried | AudioFailed | AudioNotDisposed | UrlChecked
 )  # fmt: skip

@@ -296,5 +296,5 @@ def note_stopping(runtime: Runtime, notifier: Notifier, stop: Stop) -> None:
 
 
 def is_all_read(intake: Intake) -> bool:
-    """Every source was listed, and of what it held nothing waits to be read."""
-    return not intake.busy() and all(status.last_scan_at is not None for status in intake.statuses())
+    """Every source was listed, and of what it held nothing waits to be read; or another instance reads it."""
+    return not intake.busy() and all(status.last_scan_at is not None or status.read_by for status in intake.statuses())

@@ -94,6 +94,8 @@ class SourceStatus:
     """Roles that no table of the rules names, since the start."""
     also_read_by: str | None = None
     """Another tunerd with a ledger of its own that reads the same directory; None: none is known."""
+    read_by: str | None = None
+    """The other instance of the fleet that reads this shared source, so that this one does not; None: it is read here."""
 
 
 SILENT_S: Final = 30.0

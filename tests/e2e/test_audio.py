@@ -123,7 +123,7 @@ _ENDED = ("ledger/commands/audio_life.py", "store.change(row, audio=AudioState.U
 _COMMIT = ("ledger/sql/store.py", "self.db.commit()", 1)
 _COMMITTED = ("ledger/sql/store.py", "done = ({name", 1)
 KILLED_BEFORE = {
-    "Tuner's answer is looked at": [("delivery/audio_worker.py", "settlement = pool.ended(permit", 1)],
+    "Tuner's answer is looked at": [("delivery/worker.py", "return pool.ended(permit, claimed", 1)],
     "the target is written": [_SETTLED],
     "the target is committed": [_SETTLED, _COMMIT],
 }

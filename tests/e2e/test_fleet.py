@@ -286,3 +286,38 @@ async def test_the_calls_of_a_lost_host_are_sent(tmp_path: Path, url: str) -> No
             assert (await command(other, "resume"))[0] == 0
             await down.has(*ids)
             assert await down.accepted() == dict.fromkeys(ids, 1)
+
+
+async def test_a_shared_directory_is_read_by_one_instance(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """kill -9 of the one that reads: the other reads on. `tunerd run --once` beside it reads nothing. Each document is read, counted
+    and sent once."""
+    calls = tmp_path / "volume"
+    calls.mkdir()
+
+    def sharing(name: str) -> Path:
+        config = configuration(tmp_path, tuner, url, name)
+        own = f"path: {config.parent}/calls"
+        config.write_text(config.read_text().replace(own, f"path: {calls}\n    shared: true"))
+        return config
+
+    async with running(sharing("one")) as a:
+        await until(lambda: a.told("this instance reads the shared source"))
+        async with running(sharing("other")) as b:
+            await until(lambda: b.told("another instance reads the shared source"))
+            for number in range(10):
+                put(calls / f"{number}.json", call_document(f"c{number}"))
+            put(calls / "bad.json", {"neither": "a call"})
+            await tuner.has(*[f"c{number}" for number in range(10)])
+            code, said = await command(sharing("once"), "run", "--once")
+            assert code == 1, said
+            assert "10 sent, 1 failed" in said
+            assert "another instance reads the shared source" in said
+            await a.kill()
+            for number in range(10, 20):
+                put(calls / f"{number}.json", call_document(f"c{number}"))
+            await tuner.has(*[f"c{number}" for number in range(20)])
+            assert b.told("this instance reads the shared source")
+            assert await b.metric("tunerd_documents_read_total") == 10
+            assert (await b.states())["failed"] == 1
+            assert await b.stop() == 0
+    assert await tuner.accepted() == {f"c{number}": 1 for number in range(20)}

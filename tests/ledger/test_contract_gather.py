@@ -452,6 +452,7 @@ async def test_documents_that_no_rule_can_see_change_nothing(ledger: Ledger, sta
     await gather(ledger, gathered_call())
     if state is State.SENT:
         await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    await gauged(ledger, lambda gauges: (State.DUE in gauges.oldest_at) == (state is State.DUE))
     before, (story,) = ledger.gauges(), await ledger.story("call-1")
     noise = replace(fragment(path="/calls/noise.json"), matters=False)
     assert await collect(ledger, noise, now=NOW + 99) == 0

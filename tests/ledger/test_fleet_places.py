@@ -195,6 +195,7 @@ async def test_audio_of_a_shared_source_is_claimed_by_any(open_instance: Open) -
     """Every instance sees the directory; so each has the same marks, too."""
     shared = frozenset({"agent"})
     a, b = await open_instance("a", shared=shared), await open_instance("b", shared=shared)
+    await a.fleet.begin_reading("agent")
     await a.admit(Admission(calls=(with_audio(),), mark=file_mark()), NOW)
     assert await b.mark("agent", "/calls/call-1.json") is not None
     assert (await claim_audio(b, await row_of(b))).claimed is not None

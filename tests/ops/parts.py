@@ -148,6 +148,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.ConcurrencyChanged(destination="d", limit=4),
         e.IntakePaused(source="agent", reason=IntakeReason.MISSING, detail=f"gone {text}"),
         e.IntakeResumed(source="agent", reason=IntakeReason.MISSING),
+        *(e.ReaderChanged(source="agent", reader=reader) for reader in ("", "pod-1")),
         e.WatchDegraded(source="agent", detail=f"limit {text}"),
         e.FileDisposed(source="agent", path="/c/1.json", how=f"failed: read-only {text}"),
         e.ConfigReloaded(sources=1),

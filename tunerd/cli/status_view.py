@@ -93,7 +93,10 @@ def draw_source(status: SourceStatus) -> None:
     counts = count_of(status.files, "file") + (f", {status.settling:,} not read yet" if status.settling else "")
     counts += f", {status.late_parts:,} parts arrived after their call was sent" if status.late_parts else ""
     state = style(f"paused ({status.paused.value})", fg="yellow") if status.paused else counts
-    say(f"  {status.name}   {state}" + ("" if status.watching or status.paused else ", found by scans"))
+    if status.read_by:
+        say(f"  {status.name}   read by the instance {status.read_by}")
+    else:
+        say(f"  {status.name}   {state}" + ("" if status.watching or status.paused else ", found by scans"))
     say_wrapped(status.path, "    ")
     for warning in source_warnings(status):
         say_wrapped(warning, "    ", fg="yellow")

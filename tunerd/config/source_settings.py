@@ -99,8 +99,8 @@ class Source:
     shared: Annotated[
         bool,
         Setting(
-            "With a ledger in PostgreSQL: all instances see this directory with the same files (a volume mounted in each). Each "
-            "instance reads them, and any can upload their audio."
+            "With a ledger in PostgreSQL: all instances see this directory with the same files (a volume mounted in each). One "
+            "instance reads them, another one when that is gone, and any can upload their audio."
         ),
     ] = False
     recursive: Annotated[bool, Setting("Whether directories below are read as well.")] = False

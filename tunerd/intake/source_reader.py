@@ -58,6 +58,15 @@ class SourceReader:
         self._incomplete: frozenset[str] = frozenset()
         """Files that the last sweep left because they are not complete."""
 
+    @property
+    def ending(self) -> asyncio.Event:
+        return self._runtime.ending
+
+    def anew(self) -> "SourceReader":
+        """The same source, of which nothing is known yet."""
+        gather = self._gatherer.rules if self._gatherer is not None else None
+        return SourceReader(self.source, self._reader.admitter.mapper, self._runtime.shared, gather)
+
     def busy(self) -> bool:
         return self._files.due.busy or len(self._files.due) > 0
 

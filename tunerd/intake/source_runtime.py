@@ -19,7 +19,7 @@ from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.file_index import GONE_KEPT
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.scan import FOUND_AT_ONCE
-from tunerd.ledger import FileQueries, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import FileQueries, GatherPath, Gauges, LedgerUnavailable, NotTheReader, Positions, WritePath
 from tunerd.ledger.fleet import Fleet
 from tunerd.outcome import IntakeReason
 from tunerd.record import record
@@ -39,7 +39,8 @@ class IntakeLedger(WritePath, GatherPath, FileQueries, Positions, Protocol):
 
 
 class SourceEnded(Exception):
-    """The source ends while the ledger accepts nothing: files that were being read stay on disk, unmarked."""
+    """The source ends while the ledger accepts nothing, or another instance reads it now: files that were being read stay on
+    disk, unmarked."""
 
 
 @record
@@ -98,10 +99,12 @@ class SourceRuntime:
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Asks the ledger. While the ledger cannot be written the source is paused and asks again each second; nothing was
-        changed meanwhile. Raises SourceEnded."""
+        changed meanwhile. Raises SourceEnded, also where another instance reads the source now."""
         while True:
             try:
                 answer = await question()
+            except NotTheReader as exc:
+                raise SourceEnded from exc
             except LedgerUnavailable as exc:
                 self.pauses.begin(IntakeReason.DISK, f"the ledger cannot be written ({exc}); intake waits", by="commit")
                 if await self.clock.wait(self.ending, RETRY_S):

@@ -2,8 +2,8 @@
 to one file is file_reader.py's business."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field, replace
 from types import MappingProxyType
 
 from tunerd.audio.spool import AudioSpool
@@ -18,6 +18,7 @@ from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.file_index import GONE_KEPT
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
+from tunerd.intake.reading_turns import ReadingTurns
 from tunerd.intake.recording_finder import RecordingFinder, directories_of
 from tunerd.intake.scan import FOUND_AT_ONCE
 from tunerd.intake.source_reader import SourceReader
@@ -73,12 +74,14 @@ class Intake:
             gone_kept=options.gone_kept,
         )
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
+        self._turns = ReadingTurns(ledger.fleet, clock, emit)
         self._spool_sweeper = SpoolSweeper(spool, ledger, clock)
         set_aside = options.set_aside
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._finder = RecordingFinder(ledger, clock, emit, directories_of(sources))
         self._group: asyncio.TaskGroup | None = None
         self._asked = 0
+        self._is_ending = False
 
     def _gathering(self) -> frozenset[str]:
         return frozenset(name for name, one in self._sources.items() if one.gathers)
@@ -93,22 +96,48 @@ class Intake:
                     self._shared.emit(WatchDegraded(source=name, detail=str(exc)))
         try:
             await self._spool_sweeper.sweep()
-            await self._take_suspects()
+            await self._take_suspects([one for one in self._sources.values() if not self._turns.are_taken(one.source)])
             async with asyncio.TaskGroup() as self._group:
                 for one in self._sources.values():
-                    self._group.create_task(one.run())
+                    self._group.create_task(self._read(one))
                 if self._abandoned is not None:
                     self._group.create_task(self._abandoned.run(stop))
                 self._group.create_task(self._finder.run(stop))
                 self._group.create_task(self._spool_sweeper.run(stop))
                 await stop.wait()
+                self._is_ending = True
                 for one in self._sources.values():
                     one.end()
             self._group = None
-            await self.sweep(patient=False)
+            await self._sweep([one for one in self._sources.values() if self._turns.has(one.source)], patient=False)
+            for one in self._sources.values():
+                await self._turns.end(one.source)
         finally:
             self._group = None
             self.close()
+
+    async def _read(self, one: SourceReader) -> None:
+        """Until the source ends; a shared one whenever it is this instance's turn, and then from what the ledger knows by now."""
+        if not self._turns.are_taken(one.source):
+            await one.run()
+            return
+        while await self._turns.take(one.source, one.ending, waits=True):
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._turns.watch(one.source, one.ending, one.end))
+                await one.take_suspects()
+                await one.run()
+                watching.cancel()
+            if self._is_ending or self._turns.has(one.source) or self._sources.get(one.source.name) is not one:
+                return
+            one = self._replaced(one)
+        one.ended.set()
+
+    def _replaced(self, one: SourceReader) -> SourceReader:
+        """Another instance had the turn meanwhile: what this one knew of the files is old."""
+        one.leave()
+        again = self._sources[one.source.name] = one.anew()
+        again.look(self._asked)
+        return again
 
     def close(self) -> None:
         """Give threads and watches back; `run` does so itself."""
@@ -118,21 +147,33 @@ class Intake:
             one.close()
         self._shared.journal.close()
 
-    async def _take_suspects(self) -> None:
+    async def _take_suspects(self, sources: Collection[SourceReader]) -> None:
         """After a crash: the files that were being read go first, with nothing beside them, so that the next crash names the
         document that causes it."""
-        for one in self._sources.values():
+        for one in sources:
             await one.take_suspects()
 
     async def sweep(self, *, patient: bool = True) -> int:
         """Read every complete document that is there now, without settle delay, until a scan finds nothing new.
         Gives how many files were left because they are not complete (they are refused once unchanged for
         settle_timeout); what cannot be read is not among them (`unread`). While the ledger is full it waits for room, or
-        with `patient=False` leaves the rest."""
+        with `patient=False` leaves the rest. A shared source that another instance reads is left to that one."""
+        found = [await self._in_turn(one) for one in tuple(self._sources.values())]
+        return await self._sweep([one for one in found if one is not None], patient=patient)
+
+    async def _in_turn(self, one: SourceReader) -> SourceReader | None:
+        """None: another instance reads it."""
+        if await self._turns.keep(one.source):
+            return one
+        if not await self._turns.take(one.source, one.ending, waits=False):
+            return None
+        return self._replaced(one)
+
+    async def _sweep(self, sources: Collection[SourceReader], *, patient: bool) -> int:
         await self._spool_sweeper.sweep()
-        await self._take_suspects()
+        await self._take_suspects(sources)
         async with asyncio.TaskGroup() as group:
-            sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
+            sweeps = [group.create_task(one.sweep(patient=patient)) for one in sources]
         await self._finder.sweep(patient=patient)
         return sum(one.result() for one in sweeps)
 
@@ -140,7 +181,8 @@ class Intake:
         """after_sent of every file that is finished now, until `stop`; `run` does this, too."""
         async with asyncio.TaskGroup() as group:
             for one in self._sources.values():
-                group.create_task(one.dispose(stop))
+                if self._turns.has(one.source):
+                    group.create_task(one.dispose(stop))
 
     def unread(self) -> Sequence[UnreadFile]:
         """What the last sweep left, and why: directories, files that cannot be read, files that are not complete."""
@@ -163,8 +205,9 @@ class Intake:
 
     def looked(self) -> int:
         """The last look that every source has done: what was there when it was asked for has been seen. A directory that
-        is not there has nothing to be seen."""
-        return min((one.looked for one in self._sources.values()), default=self._asked)
+        is not there has nothing to be seen, and one that another instance reads is not looked at here."""
+        here = [one.looked for one in self._sources.values() if self._turns.reader_of(one.source) is None]
+        return min(here, default=self._asked)
 
     async def update(
         self,
@@ -190,15 +233,17 @@ class Intake:
                 await one.ended.wait()
             one.leave()
             del self._sources[name]
+            if name not in wanted or not wanted[name].shared:
+                await self._turns.end(one.source)
         for name, source in wanted.items():
             if name not in self._sources:
                 one = self._sources[name] = self._make(source, mappings[name], gathers.get(name))
                 one.look(self._asked)
                 if self._group is not None:
-                    self._group.create_task(one.run())
+                    self._group.create_task(self._read(one))
 
     def statuses(self) -> Sequence[SourceStatus]:
-        return [one.status() for one in self._sources.values()]
+        return [replace(one.status(), read_by=self._turns.reader_of(one.source)) for one in self._sources.values()]
 
     def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> SourceReader:
         return SourceReader(source, mapper, self._shared, gather)

@@ -5,7 +5,7 @@ them; sql/ has the tables and statements, commands/ what each command does to th
 """
 
 from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched, WantedFile
-from tunerd.ledger.exceptions import LedgerRefused, LedgerUnavailable
+from tunerd.ledger.exceptions import LedgerRefused, LedgerUnavailable, NotTheReader
 from tunerd.ledger.fleet import ALONE, Fleet
 from tunerd.ledger.gathered import CheckAgain, Discard, Gathered, Group, GroupResult, PossibleGap, TooLate
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, StoredEvent, Story, Stranded
@@ -51,7 +51,7 @@ __all__ = [
     "AudioUpload", "CallReceiver", "CheckAgain", "CheckedUrl", "Claim", "Claimed", "Continued", "Deferred", "Delivered",
     "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze",
     "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
-    "Leftover", "Maintenance", "Matched", "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap",
+    "Leftover", "Maintenance", "Matched", "NotTheReader", "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap",
     "PreparedAudio", "Reservation", "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded",
     "Stranding", "TooLate", "Unfrozen", "UploadRequest", "UploadTarget", "UrlCheckPath", "UrlToCheck", "UrlToSign",
     "WantedFile", "WritePath",

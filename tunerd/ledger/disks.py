@@ -16,4 +16,5 @@ class Disks:
     """Of each source what tells its directory from another one at the same path (tunerd/volume.py). A source that is missing
     here has the volume ""."""
     shared: frozenset[str] = frozenset()
-    """Sources whose directory every instance sees (`shared: true`). Each instance reads them, and any can open their files."""
+    """Sources whose directory every instance sees (`shared: true`). One instance reads them at a time, and any can open their
+    files."""

@@ -12,6 +12,11 @@ class LedgerUnavailable(Exception):
     and try the same command again."""
 
 
+class NotTheReader(LedgerUnavailable):
+    """Another instance reads this shared source, or may have read it meanwhile (Fleet.begin_reading). What this one knows of its
+    files may be old."""
+
+
 class LedgerRefused(Exception):
     """The ledger cannot be opened at all: locked by another process, newer schema, network file system, no permission.
     The message is one line for an operator. `exit_code`: LOCKED: another process holds the ledger; UNREACHABLE: its server does

@@ -1,7 +1,8 @@
-"""What delivery asks about the other tunerds on the same ledger, and the answers where there is none.
+"""What delivery and intake ask about the other tunerds on the same ledger, and the answers where there is none.
 
-An instance of a fleet may have to stop sending, and shares pauses, probes, the rate limit and a cap with the others. Where one
-process owns the ledger (SQLite) `ALONE` answers: constants, so that nothing is asked of anybody.
+An instance of a fleet may have to stop sending, shares pauses, probes, the rate limit and a cap with the others, and takes turns
+with them at a source that all of them see. Where one process owns the ledger (SQLite) `ALONE` answers: constants, so that nothing
+is asked of anybody.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,6 +61,21 @@ class Fleet(Protocol):
         once a second; until then the share holds. Raises LedgerUnavailable."""
         ...
 
+    async def begin_reading(self, source: str) -> str:
+        """Be the one instance that reads a source whose files all of them see (`shared: true`): until `end_reading`, or until
+        this instance ends or is silent for too long. "": it is. Else the name of the one that is. What this instance submitted
+        before, about files of the source, is stored by then or never. Raises LedgerUnavailable."""
+        ...
+
+    async def still_reads(self, source: str) -> bool:
+        """Whether no other one reads the source, or has since `begin_reading`. Commands of one that does not raise NotTheReader.
+        Raises LedgerUnavailable."""
+        ...
+
+    async def end_reading(self, source: str) -> None:
+        """Another one may. Raises LedgerUnavailable."""
+        ...
+
 
 class Alone:
     """One process owns the ledger."""
@@ -84,6 +100,15 @@ class Alone:
 
     async def take_slots(self, destination: str, cap: int, in_use: int) -> int:
         return cap
+
+    async def begin_reading(self, source: str) -> str:
+        return ""
+
+    async def still_reads(self, source: str) -> bool:
+        return True
+
+    async def end_reading(self, source: str) -> None:
+        """Nobody waits for it."""
 
 
 ALONE: Final = Alone()

@@ -184,6 +184,10 @@ def _intake_line(event: e.Event) -> Line | None:
         case e.FileDisposed() if event.how.startswith("failed"):
             return Line("warning", "after_sent failed", {
                 "source": event.source, "path": event.path, "how": event.how}, "after_sent failed")  # fmt: skip
+        case e.ReaderChanged(reader=""):
+            return Line("info", "this instance reads the shared source", {"source": event.source})
+        case e.ReaderChanged():
+            return Line("info", "another instance reads the shared source", {"source": event.source, "reader": event.reader})
         case e.WatchDegraded():
             return Line("warning", "inotify is unavailable; falling back to periodic scans", {
                 "source": event.source, "detail": event.detail}, "watch degraded")  # fmt: skip

@@ -151,6 +151,8 @@ def _sources(status: StatusDocument) -> Html:
 def _source(one: SourceStatus, now: float) -> Html:
     if one.paused:
         mark = badge("bad", f"not read ({one.paused.value})")
+    elif one.read_by:
+        mark = badge("good", f"read by the instance {one.read_by}")
     else:
         mark = badge("late", f"{one.settling:,} not read yet") if one.settling else badge("good", "read")
     scanned = "not scanned yet" if one.last_scan_at is None else f"scanned {ago(now - one.last_scan_at)}"
@@ -159,7 +161,7 @@ def _source(one: SourceStatus, now: float) -> Html:
     parts = [
         tag("div", tag("strong", one.name), mark, class_="head"),
         tag("p", tag("span", one.path, class_="place")),
-        tag("p", f"{count_of(one.files, 'file')} known, {scanned}{events}{late}", class_="dim"),
+        tag("p", f"{count_of(one.files, 'file')} known, {scanned}{events}{late}", class_="dim") if not one.read_by else NOTHING,
     ]
     if one.paused:
         since = "" if one.paused_since is None else f"not read for {span(now - one.paused_since)}: "

@@ -21,6 +21,8 @@ from tunerd.outcome import FailReason
 def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reservation] = ()) -> Admitted:
     """See WritePath.admit. First all recordings and calls become rows, then they are matched: a recording sees every call of its
     own read, and a call sees every rival."""
+    for source in _read(admission) if store.db.holder else ():
+        store.db.others.check_reader(source)
     is_log = admission.mark is not None and not admission.mark.whole
     found: list[Matched | FailedCall | None] = []
     if admission.replaces_failed:
@@ -61,6 +63,12 @@ def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reser
         matched=tuple([one for one in found if isinstance(one, Matched)]),
         failed=tuple([one for one in found if isinstance(one, FailedCall)]),
     )
+
+
+def _read(admission: Admission) -> set[str]:
+    """Sources whose files this came from. What a person orders, and files that calls look for, may come from any instance."""
+    read = {source for source, _ in admission.lost} | {one.origin.source for one in admission.refused}
+    return read if admission.mark is None else read | {admission.mark.source}
 
 
 def _untouched(

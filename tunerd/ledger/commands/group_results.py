@@ -64,6 +64,7 @@ def gather(store: Store, results: Sequence[GroupResult], now: float) -> Gathered
         group, row = store.groups.of(one.row), store.calls.get(one.row)
         done = None
         if group is not None and row is not None:
+            store.db.others.check_reader(group.source)
             if isinstance(one.result, CheckAgain):
                 _look_again(store, group, row, one, one.result.at, now)
             elif isinstance(one.result, TooLate):

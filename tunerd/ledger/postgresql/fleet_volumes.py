@@ -36,6 +36,7 @@ class FleetVolumes:
         return list(self._numbers.values())
 
     def is_shared(self, source: str) -> bool:
+        """See sql/volumes.py."""
         return source in self._disks.shared
 
     def change(self, disks: Disks) -> None:

@@ -75,7 +75,7 @@ class PostgresqlDatabase:
         self.connection = connection
         self.holder = holder
         self.volumes = volumes
-        self.others = FleetOthers(self.execute, holder, renewals, server.pulse.dead_after_s)
+        self.others = FleetOthers(self.execute, volumes, holder, renewals, server.pulse.dead_after_s)
         self._renewals = renewals
         self.lease = 0
         self.row_lock = " FOR UPDATE" if holder else ""

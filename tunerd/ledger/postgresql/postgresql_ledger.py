@@ -86,6 +86,7 @@ class PostgresqlLedger(StoredLedger):
         self._clock, self._looked_through_at = place.clock, place.clock.monotonic()
         self._keep_marks_s, self._failed_lost_at = VANISHED_KEPT_S, -math.inf
         super().__init__(place, reader, writer)
+        self._shared.in_writer = self._alone
 
     async def close(self) -> None:
         await super().close()

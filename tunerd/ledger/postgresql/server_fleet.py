@@ -3,18 +3,29 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Protocol, TypeVar
 
 from tunerd.ledger import StoredPauses
 from tunerd.ledger.fleet import Tokens
 from tunerd.ledger.postgresql.fleet_pacing import FleetPacing, claim_probe, take_slots, take_tokens
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.hint_listener import HintListener
+from tunerd.ledger.sql.store import Store
+
+T = TypeVar("T")
+
+
+class _InWriter(Protocol):
+    async def __call__(self, run: Callable[[Store], T]) -> T: ...
 
 
 class ServerFleet:
     """Everything but `may_send` is the event loop's."""
 
     is_shared = True
+
+    in_writer: _InWriter
+    """Runs in a transaction of its own, after all that was submitted before. Set once the ledger has its writer."""
 
     def __init__(self, heartbeat: Heartbeat, loop: asyncio.AbstractEventLoop, pacing: FleetPacing) -> None:
         self._heartbeat, self._loop, self._pacing = heartbeat, loop, pacing
@@ -57,6 +68,15 @@ class ServerFleet:
     async def take_slots(self, destination: str, cap: int, in_use: int) -> int:
         holder, dead_after_s = self._heartbeat.generation, self._heartbeat.pulse.dead_after_s
         return await self._pacing.ask(lambda connection: take_slots(connection, destination, holder, cap, in_use, dead_after_s))
+
+    async def begin_reading(self, source: str) -> str:
+        return await self.in_writer(lambda store: store.db.others.begin_reading(source))
+
+    async def still_reads(self, source: str) -> bool:
+        return await self.in_writer(lambda store: store.db.others.still_reads(source))
+
+    async def end_reading(self, source: str) -> None:
+        await self.in_writer(lambda store: store.db.others.end_reading(source))
 
     async def close(self) -> None:
         """After the writer: its last hint still goes out."""

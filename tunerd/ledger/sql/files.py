@@ -10,6 +10,7 @@ from typing import Any, Final
 from tunerd.ledger import FileMark
 from tunerd.ledger.sql.columns import RecordColumns, from_text, to_signed, to_text
 from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.other_instances import OtherInstances
 from tunerd.ledger.sql.volumes import Volumes
 
 MARK: Final = RecordColumns("file", FileMark, without=("is_there",))
@@ -77,8 +78,8 @@ PAGE: Final = 1000
 
 
 class Files:
-    def __init__(self, execute: Execute, volumes: Volumes) -> None:
-        self._execute, self._volumes = execute, volumes
+    def __init__(self, execute: Execute, volumes: Volumes, others: OtherInstances) -> None:
+        self._execute, self._volumes, self._others = execute, volumes, others
 
     # What is known of files.
 
@@ -123,11 +124,12 @@ class Files:
     def _marks(self, sql: str, values: Any) -> list[FileMark]:
         return [MARK.record(columns) for columns in self._execute(sql, values)]
 
-    # What changes.
+    # What changes. The first four, which tell what was read, raise NotTheReader.
 
     def set_mark(self, mark: FileMark, now: float, *, is_as_read: bool = False) -> None:
         """The path is there: it is neither vanished nor disposed. What else was at this path is not; a log has one mark.
         `is_as_read`: the file is the one that was read, so it stays kept if it was."""
+        self._others.check_reader(mark.source)
         path, at = to_text(mark.path), self._at(mark.source)
         was_kept = self._execute(IS_KEPT, (*at, path, mark.log)).fetchone() if is_as_read else None
         if mark.log:
@@ -138,13 +140,16 @@ class Files:
         self._execute(SET_MARK, (at[0], *MARK.values(mark), vanished_at, 0 if was_kept is None else was_kept[0]))
 
     def vanish(self, source: str, paths: Sequence[str], now: float) -> None:
+        self._others.check_reader(source)
         for path in paths:
             self._execute(VANISHED, (now, *self._at(source), to_text(path)))
 
     def come_back(self, source: str, path: str) -> None:
+        self._others.check_reader(source)
         self._execute(CAME_BACK, (*self._at(source), to_text(path)))
 
     def dispose(self, source: str, path: str, now: float) -> None:
+        self._others.check_reader(source)
         self._execute(DISPOSED, (now, *self._at(source), to_text(path)))
 
     def keep(self, volume: int, source: str, path: str) -> None:

@@ -19,6 +19,21 @@ class OtherInstances(Protocol):
         """Whether it is for this instance to do this work now. True: nobody else does it until the transaction has ended."""
         ...
 
+    def begin_reading(self, source: str) -> str:
+        """Take the turn to read a shared source; gives "", or the name of the living instance that has it."""
+        ...
+
+    def still_reads(self, source: str) -> bool:
+        """Whether nobody else had the turn since `begin_reading`. True: nobody takes it until the transaction has ended."""
+        ...
+
+    def end_reading(self, source: str) -> None: ...
+
+    def check_reader(self, source: str) -> None:
+        """Before anything is stored of what was read of a source. Raises NotTheReader where it is shared and not this instance's
+        turn."""
+        ...
+
     def is_alone(self) -> bool:
         """Whether no other instance lives."""
         ...
@@ -51,6 +66,18 @@ class NoOthers:
 
     def acts_for_all(self, work: str) -> bool:
         return True
+
+    def begin_reading(self, source: str) -> str:
+        return ""
+
+    def still_reads(self, source: str) -> bool:
+        return True
+
+    def end_reading(self, source: str) -> None:
+        pass
+
+    def check_reader(self, source: str) -> None:
+        pass
 
     def is_alone(self) -> bool:
         return True

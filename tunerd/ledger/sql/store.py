@@ -66,7 +66,7 @@ class Store:
         self.recordings = Recordings(db, self.touched)
         self.wants = Wants(db, self.touched)
         self.destinations = DestinationTable(db)
-        self.files = Files(db.execute, db.volumes)
+        self.files = Files(db.execute, db.volumes, db.others)
         self.groups = Groups(db)
         self.cuts = Cuts(db)
         self.counts = FleetCounts(db)

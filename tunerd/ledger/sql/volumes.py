@@ -17,6 +17,10 @@ class Volumes(Protocol):
         """The volume from which this instance reads a source. Negative: it has none, and nothing is known of its files."""
         ...
 
+    def is_shared(self, source: str) -> bool:
+        """Whether every instance sees the same files of it."""
+        ...
+
     def owner(self, volume: int, ask: Callable[..., Any]) -> int:
         """The instance that a volume belongs to. `ask` runs a statement in the open transaction."""
         ...
@@ -29,6 +33,9 @@ class OneVolume:
 
     def of(self, source: str) -> int:
         return 0
+
+    def is_shared(self, source: str) -> bool:
+        return False
 
     def owner(self, volume: int, ask: Callable[..., Any]) -> int:
         return 0
