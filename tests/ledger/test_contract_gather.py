@@ -457,7 +457,11 @@ async def test_documents_that_no_rule_can_see_change_nothing(ledger: Ledger, sta
     noise = replace(fragment(path="/calls/noise.json"), matters=False)
     assert await collect(ledger, noise, now=NOW + 99) == 0
     after = ledger.gauges()
-    assert (after.calls, after.pending_bytes, after.gathering_bytes) == (before.calls, before.pending_bytes, before.gathering_bytes)
+    assert (after.calls, after.pending_bytes, after.gathering_bytes) == (
+        before.calls,
+        before.pending_bytes,
+        before.gathering_bytes,
+    )
     assert (await ledger.story("call-1"))[0].events == story.events
     assert await groups(ledger, NOW + 99) == []
     assert ("/calls/noise.json" in [m.path for m in await ledger.disposable("agent")]) == (state is State.SENT)
