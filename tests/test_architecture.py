@@ -71,6 +71,7 @@ CORE = {
     "tunerd.events",
     "tunerd.audio_events",
     "tunerd.clock",
+    "tunerd.daemon_threads",
     "tunerd.record",
     "tunerd.location",
     "tunerd.yaml_location",

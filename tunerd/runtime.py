@@ -15,6 +15,7 @@ from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
 from tunerd.audio.audio_bytes import AudioPlace
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio.spool import AudioSpool
@@ -121,15 +122,18 @@ async def build_runtime(
     ask_url = UrlAsker()
     stack.callback(ask_url.close)
     ask_url.change({one.name: one.verify.allow for one in config.sources})
+    audio_threads = DirectoryThreads(clock, emit)
+    audio = AudioTools(places=_places(clock, spool, audio_threads), upload=StorageUploader(storage, environ, clock))
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
-        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)), ask_url=ask_url)
+        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random, audio=audio,
+        ask_url=ask_url)
     )  # fmt: skip
     options = IntakeOptions(
         limits=limits_of(config.ledger),
         crash_journal=f"{config.ledger.path}.in-hand",
         spool=spool,
+        audio_threads=audio_threads,
         set_aside=set_aside,
     )
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
@@ -139,11 +143,11 @@ async def build_runtime(
                    ask_url=ask_url, facts=facts, emit=emit, now=clock.now)  # fmt: skip
 
 
-def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:
+def _places(clock: Clock, spool: AudioSpool, threads: DirectoryThreads) -> Mapping[LocationKind, AudioPlace]:
     return {
-        LocationKind.FILE: LocalPlace(),
+        LocationKind.FILE: LocalPlace(threads),
         LocationKind.OBJECT: ObjectPlace(clock),
-        LocationKind.EMBEDDED: SpoolPlace(spool),
+        LocationKind.EMBEDDED: SpoolPlace(spool, threads),
     }
 
 

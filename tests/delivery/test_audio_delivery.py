@@ -16,6 +16,7 @@ import pytest
 
 from tests.audio.made import unfinished_wav, wav
 from tests.delivery.made import SENT, Rig, delivering, destination, scripted
+from tunerd.audio.directory_threads import ANSWER_S, DirectoryThreads
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
@@ -83,7 +84,13 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    tmp_path: Path, faults: Faults | None = None, *, key: str = KEY, ledger: MemoryLedger | None = None, **settings: Any
+    tmp_path: Path,
+    faults: Faults | None = None,
+    *,
+    key: str = KEY,
+    ledger: MemoryLedger | None = None,
+    answer_s: float = ANSWER_S,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
     clock, directory = FakeClock(time.time()), tmp_path / "rec"  # the storage's clock, with which it signs, is a real one
     directory.mkdir(exist_ok=True)
@@ -92,7 +99,10 @@ async def staged(
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        places = {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
+        places = {
+            LocationKind.FILE: LocalPlace(DirectoryThreads(clock, lambda event: rig.told(event), answer_s)),
+            LocationKind.OBJECT: ObjectPlace(clock),
+        }
         tools = AudioTools(places=places, upload=StorageUploader(storage, {}, SystemClock()))
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
@@ -499,7 +509,10 @@ async def test_the_next_start_ends_what_the_last_one_left(tmp_path: Path) -> Non
         await stage.rig.told.until(AudioRetried)
         await stage.rig.stop()
         stage.tuner.faults = Faults()
-        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(stage.session, {}, SystemClock()))
+        tools = AudioTools(
+            places={LocationKind.FILE: LocalPlace(DirectoryThreads(stage.clock, stage.rig.told))},
+            upload=StorageUploader(stage.session, {}, SystemClock()),
+        )
         async with delivering(scripted(lambda _: SENT), clock=stage.clock, ledger=ledger, audio=tools) as again:
             await again.told.until(AudioUploaded)
             while await ledger.leftovers():

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import orjson
 
+from tests.audio.made import local_place, threads
 from tests.delivery.made import destination
 from tunerd.audio.audio_bytes import AudioBytes
-from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import Call, Recording
@@ -42,7 +42,7 @@ from tunerd.testing import MemoryLedger
 
 ENDLESS: Final = "eyJleHBpcmF0aW9uIjogIjIwOTktMDEtMDFUMDA6MDA6MDBaIn0="
 """The policy of a target that expires in 2099."""
-_FILES: Final = LocalPlace()
+_FILES: Final = local_place()
 _AT_ONCE: Final = frozenset({"gauges", "on_due", "unsettled", "set_call_receiver"})
 
 
@@ -185,7 +185,6 @@ class World:
         """Another process opens what was committed."""
         self.lost |= set(self._named.values())
         self._named.clear()
-        self.process.close()
         self.is_dead = False
         self.ledger = self.ledger.reopened(self.clock.time)
         self.process = Process(self)
@@ -248,7 +247,7 @@ class Process:
         self._world, self._clock = world, world.clock
         self.ledger: Any = _Ledger(world)
         self.spool = AudioSpool(str(world.directory / "spool"), 1 << 20)
-        self._spooled = SpoolPlace(self.spool)
+        self._spooled = SpoolPlace(self.spool, threads())
         tools = AudioTools(places={LocationKind.FILE: _FILES, LocationKind.EMBEDDED: self._spooled}, upload=world.store)
         self._ports = Ports(
             ledger=self.ledger, connect=self._connect, freeze=freeze_body, signer=UrlSigner(self._clock, _quiet), clock=self._clock,
@@ -257,14 +256,13 @@ class Process:
         there = destination(api_key=Secret("tr_api_model"))
         self._pool = DestinationPool(there, Settings(), self._ports)
         self._audio = AudioDelivery(self._ports, tools)
-        self._finder = RecordingFinder(self.ledger, self._clock, _quiet, {str(world.rec): SearchedDirectory("calls", 1.0)})
+        self._finder = RecordingFinder(
+            self.ledger, self._clock, _quiet, {str(world.rec): SearchedDirectory("calls", 1.0)}, threads()
+        )
         world.ledger.on_due(lambda _: self._pool.notify_all())
 
     def _connect(self, there: Destination, key: Key, settings: Settings) -> Upload:
         return self._world.post
-
-    def close(self) -> None:
-        self._finder.close()
 
     async def begin(self) -> None:
         stored = await self.ledger.stored_pauses()
@@ -325,5 +323,4 @@ async def world_in(directory: Path, now: float) -> AsyncIterator[World]:
     try:
         yield world
     finally:
-        world.process.close()
         shutil.rmtree(directory)
