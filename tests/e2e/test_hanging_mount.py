@@ -1,6 +1,7 @@
 """A mount of recordings hangs under a real daemon: what is elsewhere arrives, and the daemon ends when it is asked to."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -20,14 +21,15 @@ async def test_audio_elsewhere_arrives_and_the_daemon_ends(tmp_path: Path) -> No
         (tmp_path / name).mkdir()
     async with Sandbox() as tuner:
         config, nfs, disk = tmp_path / "tunerd.yaml", tmp_path / "nfs", tmp_path / "disk"
-        plan = f"""      - {{file: "concat(doc.id, '.wav')", in: {nfs}, wait: 1h}}
-      - {{file: "concat(doc.id, '.wav')", in: {disk}, wait: 1h}}
+        plan = f"""      - {{file: "concat(doc.id, '.wav')", in: {disk}, wait: 5s}}
+      - {{file: "concat(doc.id, '.wav')", in: {nfs}, wait: 1h}}
     audio: {{publish: upload, files: [{nfs}, {disk}]}}"""
         config.write_text(config_text(tuner.url, tmp_path, source=plan, drain="5s"))
 
         def record(call_id: str, directory: Path, *, is_named: bool) -> None:
             path = directory / f"{call_id}.wav"
-            path.write_bytes(wav(seconds=1.0) + call_id.encode())
+            path.write_bytes(wav(seconds=1.0))
+            os.utime(path, (time.time() - 100,) * 2)
             named = {"audio": str(path)} if is_named else {}
             put(tmp_path / "calls" / f"{call_id}.json", {**call_document(call_id, audio=False), **named})
 
