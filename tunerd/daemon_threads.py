@@ -18,8 +18,8 @@ _IDLE_S: Final = 10.0
 class DaemonThreads:
     """At most `most` threads, each started when there is work for it."""
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most, self._name = most, name
+    def __init__(self, most: int, name: str, idle_s: float = _IDLE_S) -> None:
+        self._most, self._name, self._idle_s = most, name, idle_s
         self._changed = threading.Condition(threading.Lock())
         self._todo: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._count = self._idle = 0
@@ -54,7 +54,7 @@ class DaemonThreads:
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._changed:
             self._idle += 1
-            came = self._changed.wait_for(lambda: bool(self._todo), _IDLE_S)
+            came = self._changed.wait_for(lambda: bool(self._todo), self._idle_s)
             self._idle -= 1
             if came:
                 return self._todo.popleft()

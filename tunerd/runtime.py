@@ -127,8 +127,7 @@ async def build_runtime(
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random, audio=audio,
-        ask_url=ask_url)
-    )  # fmt: skip
+        ask_url=ask_url))  # fmt: skip
     options = IntakeOptions(
         limits=limits_of(config.ledger),
         crash_journal=f"{config.ledger.path}.in-hand",

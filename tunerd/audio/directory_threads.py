@@ -74,6 +74,6 @@ class DirectoryThreads:
     def _trouble(self, directory: str) -> AudioHangs:
         return AudioHangs(
             f"the directory {directory} has not answered for more than {self._answer_s:g} s, as a network mount whose server is "
-            "gone; bring the server back, or unmount it",
+            "gone; bring the server back, or end what hangs with `umount -f`",
             may_pass=True,
         )
