@@ -16,7 +16,7 @@ def audio_line(event: Event) -> Line | None:
         case ae.DirectoryHangs():
             return Line("warning", "a directory of recordings does not answer; its calls wait", {
                 "directory": event.directory, "after_s": event.after_s,
-                "hint": "bring its server back, or end what hangs with umount -f; tunerd status CALL_ID says which calls wait"})  # fmt: skip
+                "hint": "bring its server back, or end what hangs with umount -f"})  # fmt: skip
         case ae.DirectoryAnswers():
             return Line("info", "a directory of recordings answers again", {
                 "directory": event.directory, "after_s": round(event.lasted_s)})  # fmt: skip
