@@ -27,6 +27,7 @@ _HALF: Final = re.compile("[\ud800-\udfff]")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NAME: Final = re.compile(r"[^.!$&'()*+,;=%]{1,63}(?:\.[^.!$&'()*+,;=%]{1,63})*\.?")
 """Of a host, label by label."""
+_PORTS: Final = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:[0-9]*)?")
 """Host and port: nothing else is behind the brackets of an IPv6 address."""
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
@@ -64,6 +65,12 @@ class Location:
 def bucket_of(text: str) -> str:
     """Scheme and bucket of an object's location."""
     return "/".join(text.split("/")[:3])
+
+
+def host_of(url: str) -> tuple[str, int]:
+    """Whom one asks for a stored URL: name or address of the host, and its port."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
 def bare(text: str) -> str:

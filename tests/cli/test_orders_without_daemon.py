@@ -14,11 +14,12 @@ from tunerd.call import Call, Form
 from tunerd.cli import main
 from tunerd.cli.admin import open_admin
 from tunerd.cli.target import Target
+from tunerd.events import LedgerRolledBack
 from tunerd.ledger import Admission, Ended, LedgerRefused
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.errors import LedgerDamaged
 from tunerd.outcome import FailReason
-from tunerd.testing import make_call
+from tunerd.testing import Recorder, make_call
 
 DESTINATION = "api.usetuner.ai/42"
 
@@ -70,6 +71,19 @@ def test_status_says_that_nothing_runs(directory: Path) -> None:
     assert "  failed              2   tunerd failed\n" in result.output
     assert f"  {DESTINATION}\n" in result.output
     assert json.loads(run(directory, "status", "--json").output)["daemon"]["running"] is False
+
+
+async def test_a_restored_backup_is_reported_although_a_command_came_first(directory: Path) -> None:
+    """`status` and `dismiss` open the ledger before the daemon does: its log says all the same that the backup lacks changes."""
+    path = directory / "ledger.db"
+    backup = path.read_bytes()
+    assert (await asyncio.to_thread(run, directory, "pause")).exit_code == 0
+    path.write_bytes(backup)
+    for name, *arguments in (["status"], ["dismiss", "call-1"], ["status"]):
+        assert (await asyncio.to_thread(run, directory, name, *arguments)).exit_code == 0
+    told = Recorder()
+    await (await SqliteLedger.open(path, now=time.time(), emit=told)).close()
+    assert told.seen(LedgerRolledBack) == [LedgerRolledBack(commits=1)]
 
 
 def test_the_story_is_there(directory: Path) -> None:

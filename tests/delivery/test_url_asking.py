@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from tunerd.config import AllowedHosts
-from tunerd.delivery.url_asking import UrlAnswer, UrlAsker, UrlFinding, host_of
-from tunerd.location import BadLocation, url_location
+from tunerd.delivery.url_asking import UrlAnswer, UrlAsker, UrlFinding
+from tunerd.location import BadLocation, host_of, url_location
 
 LOOPBACK = {"agent": ["127.0.0.1"]}
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tunerd.call import Fail, State, UrlStrategy
 from tunerd.delivery.url_asking import UrlAnswer, UrlFinding
 from tunerd.delivery.url_verifier import AT_ONCE, AT_ONCE_OF_A_HOST, UrlVerifier
 from tunerd.events import CallFailed
-from tunerd.ledger import Admission, FailedCall, Filter
+from tunerd.ledger import Admission, CheckedUrl, FailedCall, Filter, Matched, UrlToCheck
 from tunerd.testing import FakeClock, MemoryLedger, Recorder, make_call
 
 THERE = UrlFinding(UrlAnswer.THERE)
@@ -43,9 +43,37 @@ class Hosts:
                 self.open[name] -= 1
 
 
+class CountingLedger(MemoryLedger):
+    """Counts the rows that are read of it, and the URLs whose row was written without a question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+        self.put_off: Counter[str] = Counter()
+
+    async def hosts_to_check(self, after: str, limit: int) -> Sequence[str]:
+        found = await super().hosts_to_check(after, limit)
+        self.read += len(found)
+        return found
+
+    async def urls_to_check(self, host: str, now: float, limit: int) -> Sequence[UrlToCheck]:
+        found = await super().urls_to_check(host, now, limit)
+        self.read += len(found)
+        return found
+
+    async def unanswered_urls(self, host: str, limit: int) -> Sequence[UrlToCheck]:
+        found = await super().unanswered_urls(host, limit)
+        self.read += len(found)
+        return found
+
+    async def urls_checked(self, answers: Sequence[CheckedUrl], now: float) -> Sequence[Matched | FailedCall]:
+        self.put_off.update(one.url for one in answers if not one.was_asked)
+        return await super().urls_checked(answers, now)
+
+
 class Bench:
     def __init__(self) -> None:
-        self.clock, self.ledger, self.hosts, self.told = FakeClock(NOW), MemoryLedger(), Hosts(), Recorder()
+        self.clock, self.ledger, self.hosts, self.told = FakeClock(NOW), CountingLedger(), Hosts(), Recorder()
         self.failed: list[FailedCall] = []
         self.verifier = UrlVerifier(self.ledger, self.hosts, self.clock, self.told, self.failed.extend)
 
@@ -56,7 +84,7 @@ class Bench:
         await self.ledger.admit(Admission(calls=[replace(call, verify_s=wait_s) for call in calls]), self.clock.now())
 
     async def states(self) -> Counter[State]:
-        return Counter(call.state for call in await self.ledger.calls(Filter(), limit=1000))
+        return Counter(call.state for call in await self.ledger.calls(Filter(), limit=5000))
 
 
 @asynccontextmanager
@@ -152,7 +180,7 @@ async def test_questions_are_broken_off_at_a_stop() -> None:
     stop.set()
     await bench.clock.advance(1.0)
     await task
-    assert len(await bench.ledger.urls_to_check(bench.clock.now(), None, 10)) == 1
+    assert len(await bench.ledger.urls_to_check("a.example:443", bench.clock.now(), 10)) == 1
     assert bench.told.seen(CallFailed) == []
     await bench.ledger.close()
 
@@ -187,3 +215,75 @@ async def test_a_pause_of_the_host_is_no_answer_for_a_url() -> None:
         bench.hosts.answer = lambda _: THERE
         await bench.clock.advance(1200.0)
         assert (await bench.states())[State.DUE] == 100 - len(bench.failed)
+
+
+async def test_a_host_with_many_urls_costs_a_turn_a_few_rows() -> None:
+    """2,000 URLs of a host that answers in five seconds: what is read does not grow with them, and a URL of another host that
+    comes behind them is asked for in the next turn."""
+    async with verifying() as bench:
+
+        async def slow() -> UrlFinding:
+            await bench.clock.wait(asyncio.Event(), 5.0)
+            return ABSENT
+
+        bench.hosts.answer = lambda url: THERE if "//b." in url else slow()
+        await bench.admit(*(f"a{n}" for n in range(2000)))
+        await bench.clock.advance(1.0)
+        assert bench.hosts.open["a.example"] == AT_ONCE_OF_A_HOST
+        bench.ledger.read = 0
+        await bench.clock.advance(4.0)
+        assert 0 < bench.ledger.read <= 4 * 10 * 2
+        asked, bench.ledger.read = len(bench.hosts.asked), 0
+        await bench.admit("b", host="b.example")
+        await bench.clock.advance(0.2)
+        assert "https://b.example/b.wav?sig=1" in bench.hosts.asked
+        assert bench.ledger.read <= 3 * 2 * AT_ONCE_OF_A_HOST
+        await bench.clock.advance(60.0)
+        assert len(bench.hosts.asked) - asked >= 10 * AT_ONCE_OF_A_HOST, "the slow host is asked as fast as it answers"
+
+
+async def test_hosts_that_take_all_room_give_some_to_the_next() -> None:
+    """Two slow hosts with more URLs than there is room: a third one is asked when the first question ends, whatever its name."""
+    for name in ("0.example", "m.example", "z.example"):
+        async with verifying() as bench:
+
+            async def slow(bench: Bench = bench) -> UrlFinding:
+                await bench.clock.wait(asyncio.Event(), 5.0)
+                return ABSENT
+
+            bench.hosts.answer = lambda url, slow=slow, name=name: THERE if name in url else slow()  # type: ignore[misc]
+            for host in ("a.example", "n.example"):
+                await bench.admit(*(f"{host[0]}{n}" for n in range(500)), host=host)
+            await bench.clock.advance(1.0)
+            assert bench.hosts.open["all"] == AT_ONCE
+            await bench.admit("third", host=name)
+            await bench.clock.advance(5.0)
+            assert f"https://{name}/third.wav?sig=1" in bench.hosts.asked
+
+
+async def test_more_hosts_than_a_turn_looks_at_are_all_asked() -> None:
+    """The next turn begins where the one before ended: a thousand hosts, each with a URL that is not there, take a few seconds."""
+    async with verifying() as bench:
+        bench.hosts.answer = lambda _: ABSENT
+        for number in range(1000):
+            await bench.admit(f"c{number}", host=f"h{number}.example")
+        await bench.clock.advance(10.0)
+        assert len(set(bench.hosts.asked)) == 1000
+
+
+async def test_urls_of_a_host_that_does_not_answer_are_written_once() -> None:
+    """However long it is away: `run --once` need not wait for them, and what was asked for is asked for again in turn."""
+    async with verifying() as bench:
+        bench.hosts.answer = lambda _: GONE
+        await bench.admit(*(f"a{n}" for n in range(1000)), wait_s=100_000.0)
+        await bench.clock.advance(2.0)
+        assert bench.verifier.is_idle()
+        (story,) = await bench.ledger.story("a999")
+        assert any("not asked for yet, since a.example did not answer within 10 s" in line for line in story.waits_for)
+        bench.ledger.read = 0
+        await bench.clock.advance(3600.0)
+        assert max(bench.ledger.put_off.values()) == 1
+        assert bench.ledger.read <= 3600 * 2 * 2, "two looks for hosts a turn"
+        asked = Counter(bench.hosts.asked)
+        assert len(asked) >= 12 * AT_ONCE_OF_A_HOST
+        assert max(asked.values()) == 1, "each gets its turn before one is asked for again"

@@ -24,7 +24,8 @@ _SYSTEMCTL: Final = """\
 case $1 in
   start)
     cat $PLACE/journal >>$PLACE/journal.before
-    tunerd run >$PLACE/journal 2>&1 </dev/null &
+    : >$PLACE/journal  # not left to the line below: `grep` may run first, and would find the last start
+    tunerd run >>$PLACE/journal 2>&1 </dev/null &
     echo $! >$PLACE/pid
     until grep -q '"event":"started"' $PLACE/journal; do kill -0 $! || exit 1; sleep 0.05; done ;;
   stop)

@@ -174,10 +174,9 @@ async def test_backup_and_restore(tmp_path: Path) -> None:
         host.put_call("later")
         await host.tuner.has("later")
         await host.type("systemctl stop tunerd")
-        noted = Path(f"{host.path(LEDGER)}.lock").read_bytes().strip(b"\0")
         await host.play(PAGE, "Restore", 0)
         await until_prints(host, "status", "sent                2")
-        assert host.said("the ledger lacks changes that were committed"), f"the lock file had noted {noted!r} commits"
+        assert host.said("the ledger lacks changes that were committed")
         assert await _arrivals(host) == {"before": 1, "later": 2}, "the second is answered 409"
         await host.play(PAGE, "Restore", 1)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import re
 import sys
 import urllib.request
@@ -129,6 +130,36 @@ async def test_wrong_credentials_are_one_clear_line_and_heal(tmp_path: Path, aud
                 await until(lambda: set(ids) <= set(tuner.storage.stored))
         assert "canary" not in daemon.said
         assert "Traceback" not in daemon.said
+
+
+async def test_on_error_send_sends_a_call_whose_url_is_too_long(tmp_path: Path) -> None:
+    """The bucket's credentials have a long session token, so no URL can be signed that Tuner takes: the call goes out at once with
+    the placeholder, and log, `status`, `failed` and the metric say that its audio did not, why, and what to do."""
+    token = "canary" + "t" * 1000
+    async with Sandbox() as tuner, s3_stub(S3Stub(tokens=(token,), objects={"a.wav": wav(), "b.wav": wav()})) as stub:
+        config = prepare(tmp_path, tuner.url, "    audio: {publish: presign, on_error: send, placeholder: no-recording}")
+        async with running(config, environ=stub.environ(AWS_SESSION_TOKEN=token)) as daemon:
+            place(tmp_path, "a")
+            await until(lambda: "a" in tuner.accepted)
+            assert tuner.accepted["a"][0].recording_url == "no-recording"
+            (line,) = await until(lambda: daemon.told("the audio of a call does not reach Tuner"))
+            assert (line["call_id"], line["reason"]) == ("a", "audio_unreadable")
+            assert "its signed URL has" in line["what"]
+            assert "write `audio: upload`" in line["what"]
+
+            async def is_sent() -> bool:
+                return (await daemon.states()) == {"sent": 1}
+
+            await until(is_sent)
+            assert await daemon.metric("tunerd_calls_audio", audio="failed") == 1
+            for words in (("status", "a"), ("failed",)):
+                _, said = await command(config, *words)
+                assert "its signed URL has" in " ".join(said.split()), words
+            _, said = await command(config, "status", "a", "--json")
+            (story,) = json.loads(said)["stories"]
+            assert (story["call"]["state"], story["call"]["audio"]) == ("sent", "failed")
+            assert [one["what"] for one in story["events"] if one["what"] == "audio failed"] == ["audio failed"]
+        assert "canary" not in daemon.said
 
 
 async def _waits(config: Path) -> bool:

@@ -255,7 +255,7 @@ async def test_no_canary_of_an_upload_sings(tmp_path: Path) -> None:
             for call_id in ("good", "refused", "elsewhere"):
                 told[f"status {call_id}"] = (await command(config, "status", call_id))[1]
                 told[f"status {call_id} --json"] = (await command(config, "status", call_id, "--json"))[1]
-            for words in (("failed",), ("failed", "--json"), ("status",), ("retry", "--audio")):
+            for words in (("failed",), ("failed", "--json"), ("status",), ("retry", "--audio"), ("retry", "--all", "--json")):
                 told[" ".join(words)] = (await command(config, *words))[1]
             assert await daemon.stop() == 0
         told["log"] = daemon.said
@@ -293,10 +293,11 @@ async def test_no_canary_of_a_signed_url_sings(tmp_path: Path) -> None:
                 told[f"page of {kind}"] = await daemon.get(f"/call?id={kind}-1")
                 for option in ((), ("--json",)):
                     told[f"status {kind} {option}"] = (await command(config, "status", f"{kind}-1", *option))[1]
-            for words in (("failed",), ("failed", "--json"), ("status",)):
+            for words in (("failed",), ("failed", "--json"), ("status",), ("retry", "--all", "--json")):
                 told[" ".join(words)] = (await command(config, *words))[1]
             assert await daemon.stop() == 0
         told["log"] = daemon.said
+    assert json.loads(told["retry --all --json"])["done"], "a call with a signed URL was sent again"
     sent = {query["X-Amz-Security-Token"] for body in heard for query in [URL(body["recording_url"]).query]}
     assert sent == {token}, "the canaries reached Tuner, where they belong"
     signatures = {URL(body["recording_url"]).query["X-Amz-Signature"] for body in heard}

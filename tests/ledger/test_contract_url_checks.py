@@ -21,7 +21,8 @@ def verified(*strategies: Strategy, on_missing: Hold | Fail | SendAnyway = Hold(
 
 
 async def due(ledger: Ledger, now: float = NOW) -> Sequence[UrlToCheck]:
-    return await ledger.urls_to_check(now, None, 100)
+    found = [one for host in await ledger.hosts_to_check("", 100) for one in await ledger.urls_to_check(host, now, 100)]
+    return sorted(found, key=lambda one: (one.due_at, one.row))
 
 
 async def absent(
@@ -41,12 +42,12 @@ async def test_a_call_waits_until_its_url_is_there(ledger: Ledger) -> None:
     await put(ledger, verified())
     assert (await take(ledger)).claimed is None
     (one,) = await due(ledger)
-    assert (one.url, one.call_id, one.is_new, ledger.gauges().unasked_urls) == (URL, "a", True, 1)
+    assert (one.url, one.host, one.call_id, one.since, ledger.gauges().unasked_urls) == (URL, "audio.example:443", "a", None, 1)
     await absent(ledger, one, NOW)
     assert ledger.gauges().unasked_urls == 0
     assert await due(ledger) == []
     (again,) = await due(ledger, NOW + 5)
-    assert not again.is_new
+    assert again.since == NOW
     await there(ledger, again, NOW + 5)
     taken = await claimed(ledger, NOW + 5)
     assert f'"recording_url":"{URL}"'.encode() in taken.body
@@ -246,3 +247,59 @@ async def test_time_without_tunerd_makes_no_url_absent(tmp_path: Path) -> None:
     assert "answered 404" in gone.refusal.what
     assert (await state(ledger, "a"), await state(ledger, "b")) == (State.FAILED, State.WAITING)
     await ledger.close()
+
+
+async def test_an_object_behind_a_manifest_is_asked_for_by_nobody(ledger: Ledger) -> None:
+    """Only URLs have a host: a location in a bucket waits for the manifest before it, and is used after that."""
+    await put(ledger, verified(egress(wait_s=60.0), UrlStrategy(location="s3://bucket/a.wav")))
+    assert await ledger.hosts_to_check("", 10) == []
+    await ledger.tick(NOW + 60)
+    assert (await the(ledger, "a")).recording_location == "s3://bucket/a.wav"
+
+
+async def test_hosts_are_listed_once_and_each_has_its_own_urls(ledger: Ledger) -> None:
+    """By name and port, in the order of their names, a page at a time; a host of which all is there is not listed."""
+    hosts = ("b.example", "a.example:8080", "a.example", "B.example")
+    for number, host in enumerate(hosts * 2):
+        await put(ledger, verified(UrlStrategy(location=f"https://u:p@{host}/{number}.wav"), call_id=f"c{number}"))
+    assert await ledger.hosts_to_check("", 10) == ["a.example:443", "a.example:8080", "b.example:443"]
+    assert await ledger.hosts_to_check("a.example:443", 1) == ["a.example:8080"]
+    assert await ledger.hosts_to_check("b.example:443", 10) == []
+    assert [one.call_id for one in await ledger.urls_to_check("b.example:443", NOW, 3)] == ["c0", "c3", "c4"]
+    for one in await ledger.unanswered_urls("a.example:8080", 10):
+        await there(ledger, one)
+    assert await ledger.hosts_to_check("", 10) == ["a.example:443", "b.example:443"]
+
+
+async def test_that_a_host_is_silent_changes_nothing_that_is_known_of_a_url(ledger: Ledger) -> None:
+    """An answer that came just before counts: the URL is there, though its call still waits for a better recording."""
+    await put(ledger, verified(egress(wait_s=60.0), UrlStrategy(location=URL)))
+    (one,) = await due(ledger)
+    await there(ledger, one)
+    await absent(ledger, one, NOW, was_asked=False)
+    assert await due(ledger, NOW + 50) == []
+    await ledger.tick(NOW + 60)
+    assert (await the(ledger, "a")).recording_location == URL
+
+
+async def test_the_history_says_why_on_missing_was_sent(ledger: Ledger) -> None:
+    """Each URL that was absent, with what its host said and without its query or user; once, and not if a strategy had another
+    recording."""
+    urls = [f"https://u:canary@audio.example/{name}.wav?sig=canary#canary" for name in "ab"]
+    placeholder = SendAnyway(url="https://audio.example/none.wav")
+    await put(ledger, verified(*(UrlStrategy(location=one) for one in urls), on_missing=placeholder))
+    await put(ledger, verified(UrlStrategy(location=urls[0]), UrlStrategy(location=URL), on_missing=placeholder, call_id="other"))
+    first = await due(ledger)
+    for now in (NOW, NOW + WAIT_S):
+        for one in first:
+            await (there if one.url == URL else absent)(ledger, one, now)
+    assert await state(ledger, "a") is await state(ledger, "other") is State.DUE
+    (story,), (other,) = await ledger.story("a"), await ledger.story("other")
+    assert [(one.what, one.detail) for one in story.events if one.detail] == [
+        (
+            "recording missing",
+            f"https://audio.example/{name}.wav: audio.example answered 404; the call is sent as on_missing says",
+        )
+        for name in "ab"
+    ]
+    assert "recording missing" not in [one.what for one in other.events]

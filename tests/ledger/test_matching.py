@@ -84,7 +84,7 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
     ("hold without any strategy", (), HOLD, {}, {}, 100, WaitUntil(at=1100)),
     ("fail at the end of the waits", (egress(wait_s=60),), Fail(), {}, {}, 160, Exhausted(reason=MISSING)),
     ("fail, but not before", (egress(wait_s=60),), Fail(), {}, {}, 159, WaitUntil(at=160)),
-    ("send anyway at the end of the waits", (egress(wait_s=60),), SendAnyway(url="none"), {}, {}, 160, Use(location="none")),
+    ("send anyway at the end of the waits", (egress(wait_s=60),), SendAnyway(url="none"), {}, {}, 160, Use(location="none", is_placeholder=True)),
     (
         "an expired offer is used up and fails",
         (egress(wait_s=0),),
@@ -109,8 +109,8 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
     ("a tie is waited out", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 159, WaitUntil(at=160)),
     ("and then it is one", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 160, Exhausted(reason=AMBIGUOUS, tie=TIE)),
     ("unless a later strategy answers", (egress(wait_s=60), URL), HOLD, {0: TIE}, {}, 160, Use(location="https://a/doc.wav")),
-    ("or it is sent anyway", (egress(wait_s=60),), SendAnyway(url="none"), {0: TIE}, {}, 160, Use(location="none")),
-    ("send anyway, also when it expired", (UrlStrategy(location="u", expires_at=1.0),), SendAnyway(url="none"), {}, {}, 100, Use(location="none")),
+    ("or it is sent anyway", (egress(wait_s=60),), SendAnyway(url="none"), {0: TIE}, {}, 160, Use(location="none", is_placeholder=True)),
+    ("send anyway, also when it expired", (UrlStrategy(location="u", expires_at=1.0),), SendAnyway(url="none"), {}, {}, 100, Use(location="none", is_placeholder=True)),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunerd.call import Form, Fragment, Origin, State
-from tunerd.events import LedgerRebuilt, LedgerRolledBack
+from tunerd.events import LedgerRebuilt
 from tunerd.ledger import Admission, AdmitVerdict, Filter, LedgerRefused, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
@@ -220,58 +220,6 @@ async def test_rows_that_cannot_be_read_are_told_in_numbers(tmp_path: Path) -> N
     await ledger.close()
 
 
-@pytest.mark.parametrize("harm", ["removed", "cut", "damaged", "an older copy"])
-async def test_a_write_ahead_log_that_was_rolled_back_is_told(tmp_path: Path, harm: str) -> None:
-    """The file is sound, so SQLite says nothing: commits are missing all the same, and how many is told, once."""
-    path, wal, copy = tmp_path / "ledger.db", tmp_path / "ledger.db-wal", tmp_path / "copy"
-    await make(path, sent=3)
-    ledger, _ = await reopen(path)
-    before = path.read_bytes()
-    for number in range(5):
-        await put(ledger, make_call(f"n{number}"))
-    copy.mkdir()
-    for name in ("ledger.db", "ledger.db-wal", "ledger.db.lock"):
-        (copy / name).write_bytes((tmp_path / name).read_bytes())  # as a SIGKILL leaves them
-    await ledger.close()
-    path, wal = copy / "ledger.db", copy / "ledger.db-wal"
-    data = wal.read_bytes()
-    if harm == "removed":
-        wal.unlink()
-    elif harm == "cut":
-        wal.write_bytes(data[: len(data) // 2])
-    elif harm == "damaged":
-        middle = len(data) // 2
-        wal.write_bytes(data[:middle] + bytes(byte ^ 0xFF for byte in data[middle : middle + 64]) + data[middle + 64 :])
-    else:
-        wal.unlink()
-        path.write_bytes(before)
-    ledger, told = await reopen(path)
-    (rolled_back,) = told.seen(LedgerRolledBack)
-    assert 0 < rolled_back.commits <= 8
-    await ledger.close()
-    ledger, told = await reopen(path)
-    assert told.seen(LedgerRolledBack) == []
-    await ledger.close()
-
-
-@pytest.mark.parametrize("end", ["closed", "killed", "deleted"])
-async def test_nothing_is_rolled_back_after_an_ordinary_end(tmp_path: Path, end: str) -> None:
-    """A stop, a SIGKILL, a ledger that its owner deleted to begin anew: none of them loses a commit."""
-    path, copy = tmp_path / "ledger.db", tmp_path / "copy"
-    await make(path, sent=3)
-    ledger, _ = await reopen(path)
-    await put(ledger, make_call("one"))
-    copy.mkdir()
-    for name in ("ledger.db", "ledger.db-wal", "ledger.db.lock"):
-        (copy / name).write_bytes((tmp_path / name).read_bytes())
-    await ledger.close()
-    if end == "deleted":
-        path.unlink()
-    ledger, told = await reopen(copy / "ledger.db" if end == "killed" else path)
-    assert told.seen(LedgerRolledBack) == []
-    await ledger.close()
-
-
 async def test_rows_beyond_a_broken_page_are_saved(tmp_path: Path) -> None:
     """One broken page in the middle of the calls loses what stood on it, and no more."""
     path = tmp_path / "ledger.db"
@@ -355,14 +303,14 @@ async def test_a_rebuilt_ledger_says_so_until_somebody_has_held_back(tmp_path: P
 
 
 @pytest.mark.parametrize("harm", [cut, noise, empty])
-async def test_who_may_not_rebuild_changes_nothing(tmp_path: Path, harm) -> None:  # type: ignore[no-untyped-def]
+async def test_who_does_not_report_changes_nothing(tmp_path: Path, harm) -> None:  # type: ignore[no-untyped-def]
     """One line that says what does; the file stays as it is, and nothing new lies beside it."""
     path = tmp_path / "ledger.db"
     await make(path, sent=3)
     path.write_bytes(harm(path.read_bytes()))
     before = path.read_bytes()
     with pytest.raises(LedgerRefused, match="is damaged; `tunerd run` sets it aside"):
-        await SqliteLedger.open(path, now=NOW, emit=Recorder(), may_rebuild=False)
+        await SqliteLedger.open(path, now=NOW, emit=Recorder(), reports=False)
     assert path.read_bytes() == before
     assert not kept(path)
     ledger, told = await reopen(path)
@@ -371,17 +319,15 @@ async def test_who_may_not_rebuild_changes_nothing(tmp_path: Path, harm) -> None
 
 
 @pytest.mark.parametrize("content", [b"delivery: {concurrency: 4}\n", b"k", bytes(5000)])
-@pytest.mark.parametrize("may_rebuild", [True, False])
-async def test_a_file_that_never_was_a_ledger_is_refused_and_left_alone(
-    tmp_path: Path, content: bytes, may_rebuild: bool
-) -> None:
+@pytest.mark.parametrize("reports", [True, False])
+async def test_a_file_that_never_was_a_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes, reports: bool) -> None:
     """`ledger.url` names a file of the user's: one line, the file byte for byte as before, nothing new beside it, and the
     same at the next start."""
     path = tmp_path / "base.yaml"
     path.write_bytes(content)
     for _ in range(2):
         with pytest.raises(LedgerRefused, match=r"base\.yaml is no ledger; it is left untouched: .*\(ledger\.url\)"):
-            await SqliteLedger.open(path, now=NOW, emit=Recorder(), may_rebuild=may_rebuild)
+            await SqliteLedger.open(path, now=NOW, emit=Recorder(), reports=reports)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 

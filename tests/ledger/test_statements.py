@@ -132,3 +132,10 @@ def test_calls_and_recordings_find_each_other_by_key_or_values_and_start(db: sql
     assert f"INDEX {FINDS[name]} (source=? AND " in steps, steps
     assert "started_at_ms" in steps.partition(FINDS[name])[2].partition(")")[0], steps
     assert ("TEMP B-TREE" in steps) == (name == "recordings.SAME_START"), steps
+
+
+def test_urls_of_a_host_are_found_in_their_order(db: sqlite3.Connection) -> None:
+    """However many a host has: the next host is one look into the index, and its first URLs are its first entries there."""
+    for name, index in (("NEXT_HOST", "url_check_due (host>?)"), ("DUE", "url_check_due (host=? AND due_at>? AND due_at<?)"),
+                        ("UNANSWERED", "url_check_unanswered (host=?)")):  # fmt: skip
+        assert f"INDEX {index}" in plan(db, STATEMENTS[f"sql.url_checks.{name}"])

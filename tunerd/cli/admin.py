@@ -74,7 +74,8 @@ def daemon_or_exit(target: Target, consequence: str, timeout_s: float = TIMEOUT_
 @asynccontextmanager
 async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Admin]:
     """The daemon, or a service on its ledger. Never creates a ledger, nor rebuilds a damaged one: `tunerd run` does, and
-    reports it. Raises ControlError, LedgerRefused; and ConfigError where a valid configuration is needed."""
+    reports it; it also reports a ledger that lacks commits, although a command opened it first. Raises ControlError,
+    LedgerRefused; and ConfigError where a valid configuration is needed."""
     known = await asyncio.to_thread(read_known, target.config, again)
     if daemon := await asyncio.to_thread(running_daemon, target, known):
         yield daemon
@@ -89,7 +90,7 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
     from tunerd.ledger.sqlite.errors import LedgerDamaged
 
     ledger = await SqliteLedger.open(
-        Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
+        Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, reports=False, emit=lambda _: None
     )
     if known.is_bad:
         report_bad(known, "no daemon runs; this is the content of its ledger")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Final
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -19,11 +19,11 @@ from yarl import URL
 
 from tunerd import __version__
 from tunerd.config import AllowedHosts
+from tunerd.location import host_of
 from tunerd.record import positional_record
 
 TIMEOUT_S: Final = 10.0
 _THREADS: Final = 16
-_PORTS: Final = {"http": 80, "https": 443}
 _ASCII: Final = string.punctuation
 """Stays as it is; all other characters than these, letters and digits are escaped."""
 _EMPTY: Final = 416
@@ -52,12 +52,6 @@ class UrlFinding:
     """Why it is not there, without anything of the URL but its host."""
 
 
-def host_of(url: str) -> str:
-    """With its port, as one asks for it."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{_port(parts)}"
-
-
 class UrlAsker:
     """For all sources. `change` says which hosts the documents of each may have asked."""
 
@@ -77,10 +71,9 @@ class UrlAsker:
 
     async def __call__(self, url: str, source: str) -> UrlFinding:
         """Raises nothing that a document, a host or a network can cause."""
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", _port(parts)
+        host, port = host_of(url)
         try:
-            target = _target(parts)
+            target = _target(url)
             host = target.raw_host or ""
             async with asyncio.timeout(self._timeout_s):
                 known = await self._addresses_of(host, port)
@@ -104,17 +97,14 @@ class UrlAsker:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._lookup, host, port)
 
 
-def _port(parts: SplitResult) -> int:
-    return parts.port or _PORTS[parts.scheme]
-
-
-def _target(parts: SplitResult) -> URL:
+def _target(url: str) -> URL:
     """What is asked: the host by its name in the DNS, no user, and nothing escaped twice. Raises ValueError if the host can be no
     name."""
-    host = URL.build(scheme=parts.scheme, host=parts.hostname or "").raw_host or ""
+    parts, (name, port) = urlsplit(url), host_of(url)
+    host = URL.build(scheme=parts.scheme, host=name).raw_host or ""
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     authority = f"[{host}]" if ":" in host else host
-    return URL(f"{parts.scheme}://{authority}:{_port(parts)}{quote(target, safe=_ASCII)}", encoded=True)
+    return URL(f"{parts.scheme}://{authority}:{port}{quote(target, safe=_ASCII)}", encoded=True)
 
 
 def _addresses(host: str, port: int) -> Sequence[str]:

@@ -1,7 +1,7 @@
 """URLs of recordings are asked for before their calls are sent (`verify: get`): when, and how many at a time.
 
-The calls wait in the ledger, which decides what an answer means for them. A host that does not answer is left alone for a while,
-so that it takes nothing from the others.
+The calls wait in the ledger, which decides what an answer means for them. Each host has a few questions at a time, and hosts
+take turns, so that one with many URLs takes nothing from the others. A host that does not answer is left alone for a while.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from tunerd.audio_events import UrlChecked
 from tunerd.clock import Clock
-from tunerd.delivery.url_asking import UrlAnswer, UrlFinding, host_of
+from tunerd.delivery.url_asking import UrlAnswer, UrlFinding
 from tunerd.events import Emit, RecordingMatched
 from tunerd.ledger import CheckedUrl, FailedCall, Gauges, LedgerUnavailable, Matched, UrlCheckPath, UrlToCheck
 from tunerd.location import without_secrets
@@ -27,7 +27,9 @@ _LATE_S: Final = 600.0
 """Between two questions for one URL: a quarter of the time since the first, within these."""
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 300.0
-_PAGE: Final = 200
+_HOSTS_A_TURN: Final = 50
+_PUT_OFF_A_TURN: Final = 200
+"""URLs of a host that does not answer, of which nothing was known."""
 _HOSTS_REMEMBERED: Final = 1000
 
 AskUrl = Callable[[str, str], Awaitable[UrlFinding]]
@@ -62,6 +64,8 @@ class UrlVerifier:
         """Row and URL."""
         self._busy: Counter[str] = Counter()
         """Questions that are open, by host."""
+        self._last_host = ""
+        """The next turn begins behind it."""
         self._pauses: OrderedDict[str, _HostPause] = OrderedDict()
         self._ended = asyncio.Event()
         """A question was answered: there is room for another."""
@@ -93,49 +97,68 @@ class UrlVerifier:
             await self._clock.wait(self._ended, wait_s)
 
     async def _startable(self) -> Sequence[UrlToCheck]:
-        """URLs that are due and whose host may be asked now; those of a host that does not answer are put off."""
+        """URLs that are due, of hosts that may be asked now. What is read does not depend on how many URLs wait."""
         found: list[UrlToCheck] = []
-        now, after = self._clock.now(), None
         with suppress(LedgerUnavailable):
-            while len(self._open) < AT_ONCE and (page := await self._ledger.urls_to_check(now, after, _PAGE)):
-                put_off = [answer for one in page if (answer := self._take(one, now, found)) is not None]
-                if put_off:
-                    self._tell(await self._ledger.urls_checked(put_off, now))
-                after = page[-1]
+            for host in await self._next_hosts():
+                if len(self._open) >= AT_ONCE:
+                    break
+                self._last_host = host
+                found += await self._take(host)
         return found
 
-    def _take(self, one: UrlToCheck, now: float, found: list[UrlToCheck]) -> CheckedUrl | None:
-        """Count the URL as asked for, if there is room for it. Or the answer for all URLs of its host, which does not answer."""
-        host, key = host_of(one.url), (one.row, one.url)
-        if key in self._open:
-            return None
-        pause = self._pauses.get(host)
+    async def _next_hosts(self) -> Sequence[str]:
+        """Those whose turn it is; behind the last one comes the first again."""
+        hosts = await self._ledger.hosts_to_check(self._last_host, _HOSTS_A_TURN)
+        if self._last_host and len(hosts) < _HOSTS_A_TURN:
+            hosts = [*hosts, *await self._ledger.hosts_to_check("", _HOSTS_A_TURN - len(hosts))]
+        return list(dict.fromkeys(hosts))
+
+    async def _take(self, host: str) -> Sequence[UrlToCheck]:
+        """URLs of the host for which there is room, counted as asked for."""
+        now, pause = self._clock.now(), self._pauses.get(host)
         if pause is not None and now < pause.until:
-            return CheckedUrl(row=one.row, url=one.url, again_at=pause.until, detail=pause.detail, was_asked=False)
-        if len(self._open) < AT_ONCE and self._busy[host] < AT_ONCE_OF_A_HOST:
-            self._open.add(key)
+            await self._put_off(host, pause, now)
+            return ()
+        room = min(AT_ONCE - len(self._open), AT_ONCE_OF_A_HOST - self._busy[host])
+        if room <= 0:
+            return ()
+        before = self._open.copy()  # what is read may be older than an answer that comes meanwhile
+        due = await self._ledger.urls_to_check(host, now, AT_ONCE_OF_A_HOST)
+        taken = [one for one in due if (one.row, one.url) not in before][:room]
+        for one in taken:
+            self._open.add((one.row, one.url))
             self._busy[host] += 1
-            found.append(one)
-        return None
+        return taken
+
+    async def _put_off(self, host: str, pause: _HostPause, now: float) -> None:
+        """Say of URLs of which nothing was known that their host does not answer. They stay due: each waits for its turn."""
+        if self._ledger.gauges().unasked_urls:
+            found = await self._ledger.unanswered_urls(host, _PUT_OFF_A_TURN)
+            if found:
+                answers = [
+                    CheckedUrl(row=one.row, url=one.url, again_at=one.due_at, detail=pause.detail, was_asked=False)
+                    for one in found
+                ]
+                self._tell(await self._ledger.urls_checked(answers, now))
 
     async def _check(self, one: UrlToCheck) -> None:
-        host = host_of(one.url)
         try:
             finding = await self._ask(one.url, one.source)
             now = self._clock.now()
-            self._learn(host, finding, now)
+            self._learn(one.host, finding, now)
             known_s = 0.0 if one.since is None else now - one.since
             again_at = None if finding.found is UrlAnswer.THERE else now + min(max(known_s / 4, _SOON_S), _LATE_S)
             answer = CheckedUrl(row=one.row, url=one.url, again_at=again_at, detail=finding.detail)
             with suppress(LedgerUnavailable):  # it is still due, and asked for again
                 self._tell(await self._ledger.urls_checked([answer], now))
                 self._emit(UrlChecked(source=one.source, call_id=one.call_id, path=one.path, url=without_secrets(one.url),
-                                      found=finding.found.value, detail=finding.detail, is_first=one.is_new))  # fmt: skip
+                                      found=finding.found.value, detail=finding.detail, is_first=one.since is None))  # fmt: skip
         finally:
             self._open.discard((one.row, one.url))
-            self._busy[host] -= 1
-            if not self._busy[host]:
-                del self._busy[host]
+            self._busy[one.host] -= 1
+            if not self._busy[one.host]:
+                del self._busy[one.host]
             self._ended.set()
 
     def _learn(self, host: str, finding: UrlFinding, now: float) -> None:

@@ -43,6 +43,8 @@ class Use:
     identity: str = ""
     """Of the file that was found there, as it was then."""
     closes: tuple[Closing, ...] = ()
+    is_placeholder: bool = False
+    """No strategy gave it, but `on_missing`."""
 
 
 @record
@@ -102,7 +104,7 @@ class _Waits:
     def may_use(self, location: str) -> bool:
         """Whether nothing has to be waited for before this location; a URL may have to be asked for."""
         absent_at = None if self.checks is None else self.checks.absent_at(location, self.now)
-        if self.checks is not None:
+        if self.checks is not None and stored_location(location).kind is LocationKind.URL:
             self.urls.append(location)
         if absent_at is not None:
             self.add(absent_at)
@@ -171,7 +173,7 @@ def _missing(
     on_missing: OnMissing, expired: bool, tie: Tie | None, silent_at: float, now: float, closes: tuple[Closing, ...]
 ) -> Decision:
     if isinstance(on_missing, SendAnyway):
-        return Use(location=on_missing.url, closes=closes)
+        return Use(location=on_missing.url, closes=closes, is_placeholder=True)
     if tie is not None:
         return Exhausted(reason=FailReason.RECORDING_AMBIGUOUS, tie=tie, closes=closes)
     if expired:

@@ -32,18 +32,14 @@ class Lock:
 
     def note_commits(self, count: int) -> None:
         """Note how many commits the ledger has, in a second place. Not synced: after a power cut the number may be too small.
-        Any thread may call it. An error is ignored, because the ledger does not depend on it."""
+        Any thread may call it."""
         self.commits = count
         if self._fd >= 0:
-            try:
-                os.pwrite(self._fd, b"%0*d" % (_COMMITS_BYTES, count), _COMMITS_AT)
-            except OSError:
-                pass
+            _write(self._fd, b"%0*d" % (_COMMITS_BYTES, count), _COMMITS_AT)
 
     def release(self) -> None:
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
-            self.note_commits(self.commits)
+            _name_holder(self._fd, b"")
             os.close(self._fd)
             self._fd = -1
 
@@ -75,9 +71,7 @@ async def hold(ledger: Path, now: float, wait_s: float = 0.0) -> Lock:
                 continue
         lock = Lock(fd)
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": now}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(mine).encode() + b"\n", 0)
-        lock.note_commits(lock.commits)
+        _name_holder(fd, json.dumps(mine).encode() + b"\n")
     except BaseException:
         os.close(fd)
         raise
@@ -87,6 +81,19 @@ async def hold(ledger: Path, now: float, wait_s: float = 0.0) -> Lock:
 def _commits(fd: int) -> int:
     noted = os.pread(fd, _COMMITS_BYTES, _COMMITS_AT)
     return int(noted) if len(noted) == _COMMITS_BYTES and noted.isdigit() else 0
+
+
+def _name_holder(fd: int, text: bytes) -> None:
+    """The file is not truncated for it: a process that is killed at that moment would leave a file without its number."""
+    _write(fd, text.ljust(_COMMITS_AT, b"\0"), 0)
+
+
+def _write(fd: int, text: bytes, at: int) -> None:
+    """An error is ignored, because the ledger does not depend on the file's content."""
+    try:
+        os.pwrite(fd, text, at)
+    except OSError:
+        pass
 
 
 def _try(fd: int) -> bool:

@@ -78,7 +78,10 @@ def asks_for(check: KeptUrlCheck) -> str:
     head = f"verify {without_secrets(check.location)}"
     if check.due_at is None:
         return f"{head}: it is there"
-    return f"{head}: {check.detail or 'not asked for yet'}; asked for again at {_instant(check.due_at)}"
+    if check.since is None:
+        why = f", since {check.detail}" if check.detail else ""
+        return f"{head}: not asked for yet{why}; a host is asked for a few URLs at a time"
+    return f"{head}: {check.detail}; asked for again at {_instant(check.due_at)}"
 
 
 def looks_for_file(want: Want, until: float, offered: Candidate | Tie | None) -> str:

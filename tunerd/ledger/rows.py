@@ -283,12 +283,12 @@ class KeptUrlCheck:
 
     call: int
     location: str
+    host: str
     due_at: float | None
     """When to ask next; None: it is there."""
     since: float | None = None
-    """When the first answer for it came."""
     asked_at: float | None = None
-    """When the last answer for it came."""
+    """`since`, `asked_at`: when the first answer for it came, and the last one."""
     answered: bool = False
     """It was asked for, or its host is known not to answer."""
     detail: str = ""

@@ -19,11 +19,11 @@ class UrlToCheck:
     path: str
     """Of the document of its call."""
     url: str = field(repr=False)
+    host: str
+    """With its port."""
     since: float | None
-    """When the first answer for it came."""
+    """When the first answer for it came; None: there was none yet."""
     due_at: float
-    is_new: bool
-    """Nobody has asked for it yet."""
 
 
 @record
@@ -37,15 +37,24 @@ class CheckedUrl:
     detail: str = ""
     """Why it is not there yet, without anything of the URL but its host."""
     was_asked: bool = True
-    """Its host was asked for this URL. Otherwise it is only known that the host does not answer now, and the URL is put off."""
+    """Its host was asked for this URL. Otherwise it is only known that the host does not answer now, and the URL stays due."""
 
 
 class UrlCheckPath(Protocol):
     """Calls wait (`waiting`) until their URL is there, or was absent for as long as they say: from the first answer for it to one
     that comes when that time is over."""
 
-    async def urls_to_check(self, now: float, after: UrlToCheck | None, limit: int) -> Sequence[UrlToCheck]:
-        """URLs that are due, in the order of their times, after this one. Raises LedgerUnavailable."""
+    async def hosts_to_check(self, after: str, limit: int) -> Sequence[str]:
+        """Hosts of which URLs are asked for, now or later, in the order of their names: those after this one. Raises
+        LedgerUnavailable."""
+        ...
+
+    async def urls_to_check(self, host: str, now: float, limit: int) -> Sequence[UrlToCheck]:
+        """URLs of this host that are due, in the order of their times. Raises LedgerUnavailable."""
+        ...
+
+    async def unanswered_urls(self, host: str, limit: int) -> Sequence[UrlToCheck]:
+        """URLs of this host of which nothing is known yet (Gauges.unasked_urls counts them). Raises LedgerUnavailable."""
         ...
 
     async def urls_checked(self, answers: Sequence[CheckedUrl], now: float) -> Sequence[Matched | FailedCall]:

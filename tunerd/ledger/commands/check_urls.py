@@ -21,6 +21,8 @@ def checked(store: Store, answers: Sequence[CheckedUrl], now: float) -> Sequence
             store.checks.delete(row.row)
             continue
         wait_s = _wait_s(store, row.row)
+        if check.answered and not answer.was_asked:
+            continue
         newer = _answered(check, answer, wait_s, now)
         store.checks.put(check, newer)
         if newer.due_at is None or newer.absent_at(wait_s) is not None or row.state is State.FAILED:
@@ -36,7 +38,7 @@ def _wait_s(store: Store, row: int) -> float:
 
 def _answered(check: KeptUrlCheck, answer: CheckedUrl, wait_s: float, now: float) -> KeptUrlCheck:
     """Until the wait is over, it is asked for again at its end at the latest: only an answer of then ends it."""
-    newer = replace(check, due_at=answer.again_at, answered=True, detail=answer.detail)
+    newer = replace(check, answered=True, detail=answer.detail)
     if not answer.was_asked:
         return newer
     since = now if check.since is None else check.since

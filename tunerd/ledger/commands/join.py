@@ -23,10 +23,11 @@ from tunerd.ledger.matching import (
     taken_from,
 )
 from tunerd.ledger.matching_words import BY_HAND, tie_words
-from tunerd.ledger.rows import LedgerRow, Want
+from tunerd.ledger.rows import KeptUrlCheck, LedgerRow, Want
 from tunerd.ledger.sql.recordings import MANY
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE, Move
+from tunerd.location import without_secrets
 from tunerd.outcome import FailReason
 
 _AT_ONCE: Final = 256
@@ -85,7 +86,7 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
         now=now,
         checks=checks,
     )
-    absent = "" if checks is None else _keep_checks(store, row, decision, now)
+    absent = () if checks is None else _keep_checks(store, row, decision, now)
     return _carry_out(store, row, decision, now, move, absent)
 
 
@@ -95,11 +96,11 @@ def _checks(store: Store, row: LedgerRow, verify_s: float) -> CheckedUrls:
     return CheckedUrls(wait_s=verify_s, absent=absent, there=[one.location for one in known if one.due_at is None])
 
 
-def _keep_checks(store: Store, row: LedgerRow, decision: Decision, now: float) -> str:
-    """While the call waits, its URLs are asked for. Gives why one of them is not there, if any is not."""
+def _keep_checks(store: Store, row: LedgerRow, decision: Decision, now: float) -> Sequence[KeptUrlCheck]:
+    """While the call waits, its URLs are asked for. Gives those that were asked for and are not there."""
     known = store.checks.of(row.row).values()
     store.checks.keep(row.row, decision.urls if isinstance(decision, WaitUntil) else (), now)
-    return next((one.detail for one in known if one.due_at is not None and one.detail), "")
+    return [one for one in known if one.due_at is not None and one.detail]
 
 
 def look(
@@ -200,9 +201,9 @@ def is_revivable(row: LedgerRow) -> bool:
 
 
 def _carry_out(
-    store: Store, row: LedgerRow, decision: Decision, now: float, move: Move, absent: str
+    store: Store, row: LedgerRow, decision: Decision, now: float, move: Move, absent: Sequence[KeptUrlCheck]
 ) -> Matched | FailedCall | None:
-    """`absent`: why a URL of the call was not there."""
+    """`absent`: URLs of the call that were asked for and are not there."""
     for closing in decision.closes:
         store.recordings.take(closing.recording, row.row)
         store.wants.answer(row.row, closing.position, Absence(at=now, expired=closing.expired))
@@ -210,6 +211,9 @@ def _carry_out(
         case Use():
             if decision.recording is not None:
                 store.recordings.take(decision.recording, row.row)
+            for one in absent if decision.is_placeholder else ():
+                said = f"{without_secrets(one.location)}: {one.detail}; the call is sent as on_missing says"
+                store.history.add(row, now, "recording missing", detail=said)
             store.move(
                 row,
                 move,
@@ -242,7 +246,7 @@ def _carry_out(
                 return None
             what = _WORDS[decision.reason]
             if absent and decision.reason is FailReason.RECORDING_MISSING:
-                what = f"its URL gave no recording in time ({absent}); `tunerd retry` asks again"
+                what = f"its URL gave no recording in time ({absent[0].detail}); `tunerd retry` asks again"
             if decision.tie is not None:
                 what = f"{tie_words(decision.tie)}; {what}"
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)

@@ -181,6 +181,7 @@ CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
 CREATE TABLE url_check (
     call INTEGER NOT NULL,
     location TEXT NOT NULL,
+    host TEXT NOT NULL,                   -- with its port
     due_at REAL,                          -- NULL: it is there
     since REAL,                           -- the first answer for it
     asked_at REAL,                        -- the last one
@@ -188,7 +189,8 @@ CREATE TABLE url_check (
     detail TEXT NOT NULL,
     PRIMARY KEY (call, location)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX url_check_due ON url_check (due_at, call, location) WHERE due_at IS NOT NULL;
+CREATE INDEX url_check_due ON url_check (host, due_at, call, location) WHERE due_at IS NOT NULL;
+CREATE INDEX url_check_unanswered ON url_check (host, call, location) WHERE answered = 0;
 
 -- Calls that are gathered from several documents: the key of the row, and when to look at it.
 CREATE TABLE gathering (

@@ -78,8 +78,14 @@ class StoredAudio:
 
     # UrlCheckPath.
 
-    async def urls_to_check(self, now: float, after: UrlToCheck | None, limit: int) -> Sequence[UrlToCheck]:
-        return await self._reader.ask(lambda store: store.checks.due(now, after, limit))
+    async def hosts_to_check(self, after: str, limit: int) -> Sequence[str]:
+        return await self._reader.ask(lambda store: store.checks.hosts(after, limit))
+
+    async def urls_to_check(self, host: str, now: float, limit: int) -> Sequence[UrlToCheck]:
+        return await self._reader.ask(lambda store: store.checks.due(host, now, limit))
+
+    async def unanswered_urls(self, host: str, limit: int) -> Sequence[UrlToCheck]:
+        return await self._reader.ask(lambda store: store.checks.unanswered(host, limit))
 
     async def urls_checked(self, answers: Sequence[CheckedUrl], now: float) -> Sequence[Matched | FailedCall]:
         return await self._do(lambda store: check_urls.checked(store, answers, now), rows=len(answers))

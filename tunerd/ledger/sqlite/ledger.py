@@ -73,17 +73,19 @@ class SqliteLedger(StoredLedger):
         emit: Emit,
         min_free_bytes: int = 0,
         keep_sent_s: float = 30 * 86_400.0,
-        may_rebuild: bool = True,
+        reports: bool = True,
         clock: Clock | None = None,
     ) -> "SqliteLedger":
         """Take the lock, make sure that the file is sound, bring its schema to the newest version, and make calls due again that
         were being sent. Raises LedgerRefused with one line.
 
-        A damaged file is set aside, and what can be read of it is taken over (LedgerRebuilt); `may_rebuild=False`: it is refused
-        and left as it is. `create=False`: the ledger has to be there already. `min_free_bytes`: admissions are refused
-        (LedgerUnavailable) while less is free on the disk. `keep_sent_s`: a rebuilt ledger reads files again that are younger."""
-        file, store, found = await open_file(
-            path, now=now, wait_for_lock_s=wait_for_lock_s, create=create, keep_sent_s=keep_sent_s, may_rebuild=may_rebuild
+        A damaged file is set aside, and what can be read of it is taken over (LedgerRebuilt). A file that lacks commits is used
+        as it is (LedgerRolledBack). `reports=False`: nobody reads what is emitted, so a damaged file is refused and left as it
+        is, and missing commits are left for the next process to report. `create=False`: the ledger has to be there already.
+        `min_free_bytes`: admissions are refused (LedgerUnavailable) while less is free on the disk. `keep_sent_s`: a rebuilt
+        ledger reads files again that are younger."""
+        file, store = await open_file(
+            path, now=now, wait_for_lock_s=wait_for_lock_s, create=create, keep_sent_s=keep_sent_s, emit=emit, reports=reports
         )
         reserve, loop, used_clock = Reserve(path), asyncio.get_running_loop(), clock or SystemClock()
         reserve.take()
@@ -92,10 +94,7 @@ class SqliteLedger(StoredLedger):
             return WriterThread(store, file, reserve, loop=loop, clock=used_clock, emit=emit, committed=ledger.committed)
 
         reader = ReaderThread(partial(connect_reader, path), file.mark_suspect)
-        ledger = cls(FilePlace(path, file, min_free_bytes), reader, writer)
-        for event in found:
-            emit(event)
-        return ledger
+        return cls(FilePlace(path, file, min_free_bytes), reader, writer)
 
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""

@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from tunerd.events import Event, LedgerRolledBack
+from tunerd.events import Emit, LedgerRolledBack
 from tunerd.ledger import lock as locks
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_other_files
@@ -20,17 +20,30 @@ class OpenFile:
         self._now = now
         self._keep_sent_s = keep_sent_s
         self._watch = InodeWatch(path)
+        self._unreported = 0
+        """Commits that the file lacks and that were not reported. The lock file counts them too, so the next start reports
+        them."""
 
-    def writes_through(self, store: Store) -> None:
+    def missing_commits(self, store: Store) -> int:
+        """How many commits the file lacked when this store opened it: it has fewer than the lock file says. What the open itself
+        committed (calls that were being sent are due again) must not make up for them."""
+        return 0 if self._lock is None else max(0, self._lock.commits - sqlite_of(store).commits_found)
+
+    def writes_through(self, store: Store, *, unreported: int) -> None:
         """This store is the one that writes from now on."""
-        if self._lock is not None:
-            sqlite_of(store).committed = self._lock.note_commits
+        self._unreported = unreported
+        self._note_commits(sqlite_of(store).commits)
+        sqlite_of(store).committed = self._note_commits
         self._watch.remember()
+
+    def _note_commits(self, count: int) -> None:
+        if self._lock is not None:
+            self._lock.note_commits(count + self._unreported)
 
     def reopen(self) -> Store:
         """Another connection to the file. Raises sqlite3.Error."""
         store, _ = open_sound(self.path, self._now, self._keep_sent_s, is_reopened=True)
-        self.writes_through(store)
+        self.writes_through(store, unreported=self.missing_commits(store))
         return store
 
     def mark_suspect(self) -> None:
@@ -48,23 +61,25 @@ class OpenFile:
 
 
 async def open_file(
-    path: Path, *, now: float, wait_for_lock_s: float, create: bool, keep_sent_s: float, may_rebuild: bool
-) -> tuple[OpenFile, Store, list[Event]]:
-    """See SqliteLedger.open. Gives besides what was found on the way."""
+    path: Path, *, now: float, wait_for_lock_s: float, create: bool, keep_sent_s: float, emit: Emit, reports: bool
+) -> tuple[OpenFile, Store]:
+    """See SqliteLedger.open."""
     check_directory(path, create)
     await asyncio.to_thread(refuse_other_files, path)
     lock = await locks.hold(path, now, wait_for_lock_s)
     is_new = not await asyncio.to_thread(path.exists)
     try:
-        store, rebuilt = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
+        store, rebuilt = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=reports))
     except BaseException:
         lock.release()
         raise
-    # The open itself may have committed what the last process had claimed: that is no change of that process.
-    commits = sqlite_of(store).commits
-    rolled_back = max(0, lock.commits - commits) if rebuilt is None and not is_new else 0
-    lock.note_commits(commits)
     file = OpenFile(path, lock, now, keep_sent_s)
-    file.writes_through(store)
-    found: list[Event] = [] if rebuilt is None else [rebuilt]
-    return file, store, [*found, *([LedgerRolledBack(commits=rolled_back)] if rolled_back else [])]
+    missing = file.missing_commits(store) if rebuilt is None and not is_new else 0
+    if reports:
+        if rebuilt is not None:
+            emit(rebuilt)
+        if missing:
+            emit(LedgerRolledBack(commits=missing))
+    # Only now: a process that is killed before it has reported them leaves that to the next one.
+    file.writes_through(store, unreported=0 if reports else missing)
+    return file, store

@@ -35,7 +35,8 @@ class SqliteDatabase:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.execute: Execute = connection.execute
-        self.commits = meta.number(self.execute, _COMMITS, 0)
+        self.commits_found = self.commits = meta.number(self.execute, _COMMITS, 0)
+        """`commits_found`: when the file was opened."""
         self.committed: Callable[[int], None] = lambda count: None
         """Called after each commit that changed something, with the number of commits."""
         self._is_durable: bool | None = None
