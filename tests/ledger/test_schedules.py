@@ -57,12 +57,20 @@ class Life:
             self.sent[claimed.call_id] = audio.rpartition("/")[2].partition(".")[0]
             await self.ledger.settle(claimed.row, SENT, self.now)
 
-    async def ask(self, *, was_asked: bool = True) -> None:
-        """The URLs that are due are asked for (`verify: get`); or they are put off, because their host does not answer."""
-        for one in await self.ledger.urls_to_check(self.now, None, 100):
-            again_at = None if was_asked and one.url in self.published else self.now + 60
-            answer = CheckedUrl(row=one.row, url=one.url, again_at=again_at, detail="no recording", was_asked=was_asked)
-            await self.ledger.urls_checked([answer], self.now)
+    async def ask(self, *, is_away: bool = False) -> None:
+        """The URLs that are due are asked for (`verify: get`)."""
+        for host in await self.ledger.hosts_to_check("", 100):
+            for one in await self.ledger.urls_to_check(host, self.now, 100):
+                again_at = None if one.url in self.published and not is_away else self.now + 60
+                answer = CheckedUrl(row=one.row, url=one.url, again_at=again_at, detail="no recording")
+                await self.ledger.urls_checked([answer], self.now)
+
+    async def put_off(self) -> None:
+        """Nobody asks, because the host is known not to answer."""
+        for host in await self.ledger.hosts_to_check("", 100):
+            for one in await self.ledger.urls_to_check(host, self.now, 100):
+                answer = CheckedUrl(row=one.row, url=one.url, again_at=one.due_at, detail="no answer", was_asked=False)
+                await self.ledger.urls_checked([answer], self.now)
 
     async def give(self) -> None:
         """`tunerd retry CALL_ID --recording LOCATION`."""
@@ -203,7 +211,8 @@ def _moved(facts: Facts, chance: random.Random) -> None:
 
 
 def _verified(facts: Facts, chance: random.Random) -> None:
-    """URLs that come within their wait; and one that is there from the beginning, whose wait is over before anybody has asked."""
+    """A URL that comes within its wait; and one that is there from the beginning, whose wait may be over before anybody has asked, or
+    before anybody has asked twice."""
     for name, wait_s in (("V", WAIT_S), ("W", 60.0)):
         facts.verified(name, wait_s)
 
@@ -219,7 +228,9 @@ def _steps(facts: Facts, chance: random.Random) -> list[Step]:
     steps: list[Step] = [lambda life, what=what: life.tell(what) for what in told]  # type: ignore[misc]
     steps += facts.steps
     steps += [Life.give] * (2 if facts.orders else 0)
-    steps += [Life.ask, lambda life: life.ask(was_asked=False)] * chance.randint(0, 2)
+    steps += [Life.ask] * chance.randint(0, 2)
+    steps += [lambda life: life.ask(is_away=True)] * chance.randint(0, 1)
+    steps += [Life.put_off] * chance.randint(0, 4)
     steps += [Life.retry] * chance.randint(0, 1)
     steps += [Life.run_once] * (chance.randint(1, 2) if facts.runs_once else 0)
     steps += [Life.restart] * chance.randint(0, 2)
@@ -248,20 +259,29 @@ async def _live(number: int) -> None:
     life = Life(published={_url_of("W1")}, orders=facts.orders)
     for step in _steps(facts, chance):
         await step(life)
-        assert all(audio.startswith(name) and facts.ends[name] is not None for name, audio in life.sent.items()), number
+        assert all(audio.startswith(name) and facts.ends[name] is not None for name, audio in life.sent.items())
     await life.give()
     await _finish(life)
+    await _judge_end(life, facts)
     for what in facts.told:  # all of it once more, and what failed is tried again: nothing changes
         await life.tell(what)
     await life.retry()
     await _finish(life)
-    assert life.sent == {name: audio for name, audio in facts.ends.items() if audio is not None}, number
+    await _judge_end(life, facts)
+
+
+async def _judge_end(life: Life, facts: Facts) -> None:
+    assert life.sent == {name: audio for name, audio in facts.ends.items() if audio is not None}
     rest = {one.call_id: one.state for one in await life.ledger.calls(Filter(dismissed=None)) if one.state is not State.SENT}
-    assert rest == {name: State.FAILED for name, audio in facts.ends.items() if audio is None}, number
+    assert rest == {name: State.FAILED for name, audio in facts.ends.items() if audio is None}
 
 
 @pytest.mark.parametrize("part", range(SLICES))
 async def test_the_order_of_what_happens_does_not_matter(part: int) -> None:
     """Each call goes out with its own audio, or with none where nobody can tell; on the way no call has another's."""
     for number in range(part, SCHEDULES, SLICES):
-        await _live(number)
+        try:
+            await _live(number)
+        except BaseException as exc:
+            exc.add_note(f"schedule {number}")
+            raise
