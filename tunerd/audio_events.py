@@ -45,6 +45,22 @@ class AudioNotDisposed:
 
 
 @record
+class DirectoryHangs:
+    """Something in a directory of recordings has taken longer than it may. Nothing there is touched until that comes back."""
+
+    directory: str
+    after_s: float
+
+
+@record
+class DirectoryAnswers:
+    """...and it has come back."""
+
+    directory: str
+    lasted_s: float
+
+
+@record
 class UrlChecked:
     """The host of a recording was asked for it (`verify: get`)."""
 

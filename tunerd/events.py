@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
-from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded, UrlChecked
+from tunerd.audio_events import (
+    AudioFailed,
+    AudioNotDisposed,
+    AudioRetried,
+    AudioUploaded,
+    DirectoryAnswers,
+    DirectoryHangs,
+    UrlChecked,
+)
 from tunerd.call import MappingNotes, State
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.record import record
@@ -400,7 +408,7 @@ Event: TypeAlias = (
     | ConcurrencyChanged | IntakePaused | IntakeResumed
     | ReaderChanged | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
-    | AudioRetried | AudioFailed | AudioNotDisposed | UrlChecked
+    | AudioRetried | AudioFailed | AudioNotDisposed | UrlChecked | DirectoryHangs | DirectoryAnswers
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

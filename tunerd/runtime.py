@@ -15,6 +15,7 @@ from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
 from tunerd.audio.audio_bytes import AudioPlace
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio.spool import AudioSpool
@@ -122,25 +123,24 @@ async def build_runtime(
     ask_url = UrlAsker()
     stack.callback(ask_url.close)
     ask_url.change({one.name: one.verify.allow for one in config.sources})
-    connect = _connect(session, clock, environ, contacts, ledger.fleet)
+    audio_threads = DirectoryThreads(clock, emit)
+    places: Mapping[LocationKind, AudioPlace] = {
+        LocationKind.FILE: LocalPlace(audio_threads), LocationKind.OBJECT: ObjectPlace(clock),
+        LocationKind.EMBEDDED: SpoolPlace(spool, audio_threads),
+    }  # fmt: skip
+    audio = AudioTools(places=places, upload=StorageUploader(storage, environ, clock))
     delivery = DeliveryService(
-        config.destinations, config.delivery, Ports(ledger=ledger, connect=connect,
-        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random, fleet=ledger.fleet,
-        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)), ask_url=ask_url)
-    )  # fmt: skip
+        config.destinations, config.delivery, Ports(ledger=ledger, freeze=freeze_body, clock=clock, emit=emit,
+        connect=_connect(session, clock, environ, contacts, ledger.fleet), signer=UrlSigner(clock, emit), fleet=ledger.fleet,
+        chance=random.random, audio=audio, ask_url=ask_url))  # fmt: skip
     options = IntakeOptions(
-        limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", spool=spool, set_aside=set_aside
-    )
+        limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", spool=spool,
+        audio_threads=audio_threads, set_aside=set_aside,
+    )  # fmt: skip
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, spool=spool,
                    ask_url=ask_url, facts=_facts(config, clock.now()), emit=emit, now=clock.now)  # fmt: skip
-
-
-def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:
-    return {
-        LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock), LocationKind.EMBEDDED: SpoolPlace(spool)
-    }  # fmt: skip
 
 
 def _facts(config: Config, now: float) -> Facts:

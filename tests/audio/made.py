@@ -1,8 +1,21 @@
-"""Small audio files, made as their writers make them."""
+"""Small audio files, made as their writers make them, and what reads them."""
 
 import io
 import struct
 import wave
+
+from tunerd.audio.directory_threads import DirectoryThreads
+from tunerd.audio.local_place import LocalPlace
+from tunerd.clock import SystemClock
+
+
+def threads() -> DirectoryThreads:
+    """Whose events nobody hears."""
+    return DirectoryThreads(SystemClock(), lambda _: None)
+
+
+def local_place() -> LocalPlace:
+    return LocalPlace(threads())
 
 
 def wav(*, channels: int = 1, seconds: float = 0.1, rate: int = 8000) -> bytes:

@@ -4,7 +4,6 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.audio import made
+from tests.audio.made import threads
 from tests.test_source_tree import busy, exchange
 from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
 from tunerd.audio.header import AudioKind
@@ -19,7 +19,6 @@ from tunerd.audio.local import CHUNK_BYTES, AudioDirectories, LocalAudio
 from tunerd.file_identity import FileIdentity
 
 ROUNDS = 500
-THREADS = ThreadPoolExecutor(1)
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def identity_of(path: Path) -> FileIdentity:
 
 
 async def read(root: Path, path: Path, identity: FileIdentity) -> bytes:
-    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity, THREADS)
+    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity, threads())
     found = b"".join([chunk async for chunk in audio.chunks()])
     assert len(found) == await audio.size()
     return found
@@ -211,7 +210,7 @@ async def test_a_file_that_was_changed_is_not_read(root: Path, change: Callable[
     path = root / "day" / "a.wav"
     identity = identity_of(path)
     change(path)
-    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity, THREADS)
+    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity, threads())
     with pytest.raises(AudioChanged, match="a file of its own"):
         await audio.size()
     with pytest.raises(AudioChanged):
@@ -228,7 +227,7 @@ async def test_a_file_that_changes_while_it_is_read(root: Path, change: Callable
     """No byte of what stands there now is given: only what was read before, and that is not all."""
     path = root / "long.wav"
     path.write_bytes(whole := made.wav(seconds=150))
-    chunks = LocalAudio(AudioDirectories([str(root)]), str(path), identity_of(path), THREADS).chunks()
+    chunks = LocalAudio(AudioDirectories([str(root)]), str(path), identity_of(path), threads()).chunks()
     given = bytearray(await anext(chunks))
     assert given == whole[:CHUNK_BYTES]
     change(path)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.audio import made
+from tests.audio.made import local_place, threads
 from tests.real_parts import needs_strace
 from tunerd.audio.audio_bytes import AudioPlace, NotDisposed, Settled, Unsettled
-from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import AfterUpload, AudioPlan, Publish
@@ -47,7 +47,7 @@ async def test_audio_has_threads_of_its_own(tmp_path: Path, *, is_spooled: bool)
     content, path = made.wav(), tmp_path / "a.wav"
     path.write_bytes(content)
     spool = AudioSpool(str(tmp_path / "spool"), 1_000_000)
-    place: AudioPlace = SpoolPlace(spool) if is_spooled else LocalPlace()
+    place: AudioPlace = SpoolPlace(spool, threads()) if is_spooled else local_place()
     location = spool.add("/calls/a.json", [content])[0] if is_spooled else file_location(str(path)).text
     plan = plan_for(tmp_path, AfterUpload.DELETE)
     async with asyncio.timeout(10):
@@ -60,7 +60,7 @@ async def test_audio_has_threads_of_its_own(tmp_path: Path, *, is_spooled: bool)
 
 
 async def look(path: Path, now: float) -> Settled | Unsettled:
-    return await LocalPlace().look(file_location(str(path)).text, plan_for(path.parent), "", now)
+    return await local_place().look(file_location(str(path)).text, plan_for(path.parent), "", now)
 
 
 async def test_a_clock_that_is_behind_settles_nothing(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: A
     path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
     if is_taken:
         path.write_bytes(b"another call")
-    assert await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity)) is None
+    assert await local_place().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity)) is None
     assert not list(tmp_path.glob(".tunerd-*"))
     assert [one.read_bytes() for one in tmp_path.glob("done/*")] == ([content] if after is AfterUpload.MOVE_TO else [])
     assert path.exists() == is_taken
@@ -124,7 +124,7 @@ async def test_a_file_that_was_overwritten_while_it_was_removed(tmp_path: Path, 
     os.utime(aside, ns=(identity.mtime_ns, identity.mtime_ns + 1))
     if is_taken:
         path.write_bytes(b"another call")
-    done = await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity))
+    done = await local_place().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity))
     assert done is not None
     assert done.is_final
     assert (tmp_path / ("1-a.wav" if is_taken else "a.wav")).read_bytes() == content
@@ -154,7 +154,7 @@ async def test_a_file_that_was_set_aside_while_somebody_opened_it_is_put_back(tm
     identity = FileIdentity.of(path.stat())
     with path.open("r+b"):
         path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
-        kept = await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, AfterUpload.DELETE), str(identity))
+        kept = await local_place().dispose(file_location(str(path)).text, plan_for(tmp_path, AfterUpload.DELETE), str(identity))
     assert kept is not None
     assert path.exists()
 
@@ -187,7 +187,7 @@ async def test_a_directory_of_move_to_is_made(tmp_path: Path, move_to: str) -> N
     move_to = move_to.format(outside=outside)
     plan = replace(plan_for(tmp_path / "rec", MOVE), move_to=move_to)
     identity = str(FileIdentity.of(path.stat()))
-    assert await LocalPlace().dispose(file_location(str(path)).text, plan, identity) is None
+    assert await local_place().dispose(file_location(str(path)).text, plan, identity) is None
     assert (path.parent / move_to / "a.wav").read_bytes() == content
     assert not path.exists()
 
@@ -202,7 +202,7 @@ MOVE = AfterUpload.MOVE_TO
 
 async def dispose_of(path: str, after: AfterUpload, move_to: str = "done") -> NotDisposed | None:
     identity, plan = str(FileIdentity.of(Path(path).stat())), replace(plan_for(Path(path).parent, after), move_to=move_to)
-    return await LocalPlace().dispose(file_location(path).text, plan, identity)
+    return await local_place().dispose(file_location(path).text, plan, identity)
 
 
 @needs_strace

@@ -16,15 +16,18 @@ import pytest
 
 from tests.audio.made import unfinished_wav, wav
 from tests.delivery.made import SENT, Rig, delivering, destination, scripted
+from tests.hanging_mount import hanging, needs_hanging_mount
+from tunerd.audio.directory_threads import ANSWER_S, DirectoryThreads
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
-from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded, DirectoryAnswers, DirectoryHangs
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
 from tunerd.delivery.audio_delivery import DISPOSE_AGAIN_S
 from tunerd.delivery.audio_upload import StorageUploader
+from tunerd.delivery.audio_worker import SLOTS
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import AudioTools
 from tunerd.delivery.upload import Uploader, open_session
@@ -83,7 +86,13 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    tmp_path: Path, faults: Faults | None = None, *, key: str = KEY, ledger: MemoryLedger | None = None, **settings: Any
+    tmp_path: Path,
+    faults: Faults | None = None,
+    *,
+    key: str = KEY,
+    ledger: MemoryLedger | None = None,
+    answer_s: float = ANSWER_S,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
     clock, directory = FakeClock(time.time()), tmp_path / "rec"  # the storage's clock, with which it signs, is a real one
     directory.mkdir(exist_ok=True)
@@ -92,7 +101,10 @@ async def staged(
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        places = {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
+        places = {
+            LocationKind.FILE: LocalPlace(DirectoryThreads(clock, lambda event: rig.told(event), answer_s)),
+            LocationKind.OBJECT: ObjectPlace(clock),
+        }
         tools = AudioTools(places=places, upload=StorageUploader(storage, {}, SystemClock()))
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
@@ -499,10 +511,55 @@ async def test_the_next_start_ends_what_the_last_one_left(tmp_path: Path) -> Non
         await stage.rig.told.until(AudioRetried)
         await stage.rig.stop()
         stage.tuner.faults = Faults()
-        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(stage.session, {}, SystemClock()))
+        tools = AudioTools(
+            places={LocationKind.FILE: LocalPlace(DirectoryThreads(stage.clock, stage.rig.told))},
+            upload=StorageUploader(stage.session, {}, SystemClock()),
+        )
         async with delivering(scripted(lambda _: SENT), clock=stage.clock, ledger=ledger, audio=tools) as again:
             await again.told.until(AudioUploaded)
             while await ledger.leftovers():
                 await stage.clock.advance(0.1)
         assert (tmp_path / "rec" / "done" / "a.wav").read_bytes() == content
         assert stage.arrived("a") == [hashlib.sha256(content).hexdigest()]
+
+
+@needs_hanging_mount
+async def test_a_directory_that_hangs_gives_its_slots_back(tmp_path: Path) -> None:
+    """The directory begins to hang when the calls of all slots are sent, so that the uploads cannot read: audio of another
+    directory is uploaded meanwhile. When the directory is back, these uploads reach the target that they have."""
+    async with staged(tmp_path, answer_s=0.2) as stage:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        hold, names = HoldAnswer(asyncio.Event()), [f"nfs{number}" for number in range(SLOTS)]
+        for name in names:
+            stage.tuner.plan(hold, call_id=name)
+            await stage.call(name, stage.record(f"{name}.wav"))
+        await stage.tuner.wait_for(lambda received: len(received) == SLOTS)
+        elsewhere = stage.record("disk.wav").rename(disk / "disk.wav")
+        await stage.call("disk", elsewhere, files=(str(disk),))
+        with hanging(stage.directory):
+            hold.release.set()
+            (uploaded,) = await stage.rig.told.until(AudioUploaded)
+            assert uploaded.call_id == "disk"
+            assert [(await stage.stored(name)).audio for name in names] == [AudioState.UPLOADING] * SLOTS
+            assert not stage.rig.delivery.idle()
+        await stage.pass_until(AudioUploaded, SLOTS + 1)
+        assert {name: len(stage.arrived(name)) for name in names} == dict.fromkeys(names, 1)
+        assert len(stage.rig.told.seen(DirectoryHangs)) == len(stage.rig.told.seen(DirectoryAnswers)) == 1
+        assert len(stage.tuner.received) == SLOTS + 1
+
+
+@needs_hanging_mount
+async def test_a_file_that_cannot_be_deleted_because_its_directory_hangs(tmp_path: Path) -> None:
+    """It is reported, and deleted when the directory is back."""
+    async with staged(tmp_path, answer_s=0.2) as stage:
+        path, hold = stage.record("a.wav"), HoldAnswer(asyncio.Event())
+        stage.tuner.storage.plan(hold, call_id="a")
+        await stage.call("a", path, after_upload=AfterUpload.DELETE)
+        await stage.tuner.wait_for(lambda _: stage.tuner.storage.begun == 1)
+        with hanging(stage.directory):
+            hold.release.set()
+            (kept,) = await stage.rig.told.until(AudioNotDisposed)
+            assert f"the directory {stage.directory} has not answered" in kept.why
+        while path.exists():
+            await stage.clock.advance(DISPOSE_AGAIN_S)

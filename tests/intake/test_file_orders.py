@@ -54,11 +54,12 @@ class Life:
                 self.ledger = self.ledger.reopened(self.clock.now())
             case "wait":
                 self.clock.sleep(WAIT_S)
-        finder = RecordingFinder(self.ledger, self.clock, Recorder(), {str(self.root): SearchedDirectory("agent", 1.0)})
+        finder = RecordingFinder(
+            self.ledger, self.clock, Recorder(), {str(self.root): SearchedDirectory("agent", 1.0)}, made.threads()
+        )
         for _ in range(2):
             await finder.sweep(patient=False)
             self.clock.sleep(10.0)
-        finder.close()
         await self.ledger.tick(self.clock.now())
 
     async def admit(self, name: str, strategy: ManifestStrategy) -> None:

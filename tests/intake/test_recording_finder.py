@@ -37,7 +37,9 @@ class Found:
         self.clock = FakeClock(time.time())
         self.ledger = MemoryLedger()
         self.told = Recorder()
-        self.finder = RecordingFinder(self.ledger, self.clock, self.told, {str(root): SearchedDirectory("agent", SETTLE_S)})
+        self.finder = RecordingFinder(
+            self.ledger, self.clock, self.told, {str(root): SearchedDirectory("agent", SETTLE_S)}, made.threads()
+        )
 
     async def wants(self, name: str, call_id: str = "c1", *, within_s: float | None = None, ended_s: float = 0.0) -> None:
         """A call looks for a name; it ended `ended_s` from now."""
@@ -74,7 +76,6 @@ async def found(tmp_path: Path) -> AsyncIterator[Found]:
     root.mkdir()
     found = Found(root)
     yield found
-    found.finder.close()
     await found.ledger.close()
 
 
@@ -265,11 +266,12 @@ async def test_nothing_is_written_twice(found: Found) -> None:
     await found.look()
     await found.look()
     assert len(found.told.seen(RecordingAdmitted)) == 2
-    again = RecordingFinder(found.ledger, found.clock, found.told, {str(found.root): SearchedDirectory("agent", SETTLE_S)})
+    again = RecordingFinder(
+        found.ledger, found.clock, found.told, {str(found.root): SearchedDirectory("agent", SETTLE_S)}, made.threads()
+    )
     await again.sweep(patient=False)
     found.clock.sleep(2 * PATIENCE_S)
     await again.sweep(patient=False)
-    again.close()
     assert "2 files" in await found.why()
 
 

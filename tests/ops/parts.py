@@ -110,6 +110,8 @@ def every_event(text: str = "") -> list[e.Event]:
             source="agent", call_id="c", reason=AudioReason.UPLOAD_EXPIRED, what=f"it expired {text}", path="/c/1.json"
         ),
         ae.AudioNotDisposed(source="agent", why=f"no right to write {text}"),
+        ae.DirectoryHangs(directory="/srv/rec", after_s=10.0),
+        ae.DirectoryAnswers(directory="/srv/rec", lasted_s=90.0),
         ae.UrlChecked(
             source="agent",
             call_id="c",

@@ -25,6 +25,10 @@ class AudioMissing(AudioUnreadable):
     """Nothing is there, or not yet."""
 
 
+class AudioHangs(AudioUnreadable):
+    """The directory that it is in does not answer at all."""
+
+
 class AudioBytes(Protocol):
     """One recording. Both raise AudioChanged and AudioUnreadable."""
 
@@ -82,5 +86,6 @@ class AudioPlace(Protocol):
         ...
 
     async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
-        """Carry out `after_upload`: only on that very audio. None: done, or nothing was to do."""
+        """Carry out `after_upload`: only on that very audio. None: done, or nothing was to do. Raises AudioUnreadable:
+        not now."""
         ...

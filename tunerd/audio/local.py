@@ -2,16 +2,15 @@
 when the call got it. Which file belongs to a call is decided elsewhere.
 """
 
-import asyncio
 import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.file_identity import FileIdentity
 from tunerd.record import positional_record
@@ -94,6 +93,10 @@ class AudioDirectories:
                 raise AudioUnreadable(what, may_pass=True) from exc
             yield inside
 
+    def root_of(self, path: str) -> str:
+        """Which of the directories holds a path. Raises AudioUnreadable."""
+        return self.place(path)[0].root
+
     def place(self, path: str) -> tuple[SourceTree, str]:
         """The innermost directory that holds an absolute path, and the path below it. Raises AudioUnreadable."""
         if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
@@ -109,8 +112,7 @@ class AudioDirectories:
 class LocalAudio:
     """One file as AudioBytes. It is opened anew for each turn of reading, so that a slow upload keeps no file system mounted."""
 
-    def __init__(self, directories: AudioDirectories, path: str, identity: FileIdentity, threads: Executor) -> None:
-        """`threads`: in which the file is read."""
+    def __init__(self, directories: AudioDirectories, path: str, identity: FileIdentity, threads: DirectoryThreads) -> None:
         self._directories, self._path, self._identity, self._threads = directories, path, identity, threads
 
     async def size(self) -> int:
@@ -126,7 +128,7 @@ class LocalAudio:
                 yield bytes(read[begin : begin + CHUNK_BYTES])
 
     async def _chunk(self, offset: int, length: int) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, offset, length)
+        return await self._threads.run(self._directories.root_of(self._path), lambda: self._read(offset, length))
 
     def _read(self, offset: int, length: int) -> bytes:
         with self._directories.opened(self._path, self._identity) as audio:

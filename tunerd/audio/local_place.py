@@ -1,15 +1,14 @@
 """Files of this machine as a place of audio: whether a file may be uploaded now, its bytes, and what becomes of it afterwards."""
 
-import asyncio
 import errno
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, NotDisposed, Settled, Unsettled
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
@@ -29,19 +28,18 @@ _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer."""
 _HAS_WRITER: Final = "a process has it open for writing, perhaps for the next call; let each call record to a file of its own"
 _MOST_OF_A_NAME: Final = 1000
-_THREADS: Final = 8
 
 
 class LocalPlace:
     """See AudioPlace."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, "tunerd-audio")
-        """Of its own: a hung mount keeps them for ever, and in the loop's threads the hosts of destinations are resolved."""
+    def __init__(self, threads: DirectoryThreads) -> None:
+        self._threads = threads
 
     async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
         path = stored_location(location).path
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _look, path, plan, identity, now)
+        root = AudioDirectories(plan.files).root_of(path)
+        return await self._threads.run(root, lambda: _look(path, plan, identity, now))
 
     def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
         path = stored_location(location).path
@@ -51,7 +49,8 @@ class LocalPlace:
         if plan.after_upload is AfterUpload.KEEP:
             return None
         path, known = stored_location(location).path, FileIdentity.parse(identity)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _dispose, path, plan, known)
+        root = AudioDirectories(plan.files).root_of(path)
+        return await self._threads.run(root, lambda: _dispose(path, plan, known))
 
 
 def _look(path: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:

@@ -1,28 +1,22 @@
 """The spool as a place of audio: an entry is whole as soon as it is there, and goes when it is uploaded."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
-
 from tunerd.audio.audio_bytes import AudioBytes, NotDisposed, Settled, Unsettled
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.audio.spool import AudioSpool
 from tunerd.call import AudioPlan
 from tunerd.file_identity import FileIdentity
 
-_THREADS: Final = 4
-
 
 class SpoolPlace:
     """See AudioPlace."""
 
-    def __init__(self, spool: AudioSpool) -> None:
-        self._spool = spool
+    def __init__(self, spool: AudioSpool, threads: DirectoryThreads) -> None:
+        self._spool, self._threads = spool, threads
         self._directories = AudioDirectories([spool.directory])
-        self._threads = ThreadPoolExecutor(_THREADS, "tunerd-spooled-audio")
 
     async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._look, location, identity)
+        return await self._threads.run(self._spool.directory, lambda: self._look(location, identity))
 
     def _look(self, location: str, identity: str) -> Settled:
         path = self._spool.path_of(location)
@@ -40,5 +34,5 @@ class SpoolPlace:
 
     async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
         """Whatever `after_upload` says: the spool is nobody's archive."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._spool.remove, location)
+        await self._threads.run(self._spool.directory, lambda: self._spool.remove(location))
         return None

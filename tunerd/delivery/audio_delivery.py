@@ -5,9 +5,19 @@ The call itself is sent by then (audio_worker.py). Nothing here touches a destin
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioPlace, AudioUnreadable, Settled, Unsettled
+from tunerd.audio.audio_bytes import (
+    AudioChanged,
+    AudioHangs,
+    AudioMissing,
+    AudioPlace,
+    AudioUnreadable,
+    NotDisposed,
+    Settled,
+    Unsettled,
+)
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AudioState
 from tunerd.delivery.audio_upload import NotStored, Stored
@@ -48,6 +58,13 @@ class AudioDelivery:
         self._kept: set[int] = set()
         """Rows whose `after_upload` could not be carried out yet; each is reported once."""
         self._noticed = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+
+    def start(self, group: asyncio.TaskGroup, stop: asyncio.Event, upload_stop: asyncio.Event) -> None:
+        """The tasks beside the workers. `upload_stop`: when uploads are no longer tried again."""
+        self._group = group
+        for work in (self.resume(upload_stop), self.watch(stop), self.tidy(stop)):
+            group.create_task(work)
 
     def is_idle(self) -> bool:
         """No upload is open."""
@@ -87,7 +104,7 @@ class AudioDelivery:
                     return
         async with asyncio.TaskGroup() as group:
             for upload in uploads:
-                group.create_task(self.finish(upload, stop))
+                group.create_task(self.finish(upload, stop, has_slot=False))
             for left in leftovers:  # one after the other: they may be many
                 await self._dispose(left)
 
@@ -127,7 +144,7 @@ class AudioDelivery:
             return True
         try:
             looked = await self.look(pending, place, "")
-        except AudioMissing:
+        except (AudioMissing, AudioHangs):
             return False
         except (AudioUnreadable, AudioChanged):
             return True  # the one who is to send the call looks again, and decides
@@ -136,9 +153,10 @@ class AudioDelivery:
         await self._ledger.audio_seen(pending.row, pending.location, looked.identity)
         return True
 
-    async def finish(self, upload: AudioUpload, stop: asyncio.Event) -> None:
+    async def finish(self, upload: AudioUpload, stop: asyncio.Event, *, has_slot: bool = True) -> None:
         """Until it is uploaded or failed; or, once `stop` is set, until the next attempt would have to be waited for. Cancelled,
-        it stays `uploading`."""
+        it stays `uploading`. Where the directory of the audio hangs, a slot is given back at once and the upload goes on beside
+        it: there are not many of these, since nobody gets a slot for that directory any more."""
         self._open.add(upload.row)
         attempts = upload.attempts
         try:
@@ -154,6 +172,9 @@ class AudioDelivery:
                     break
                 self._emit(AudioRetried(source=upload.source, call_id=upload.call_id, detail=ended.detail, attempts=attempts))
                 self._ledger.upload_tried(upload.row, ended.detail)
+                if ended.hangs and has_slot and self._group is not None:
+                    self._group.create_task(self.finish(replace(upload, attempts=attempts), stop, has_slot=False))
+                    return
                 if await self._clock.wait(stop, wait_s):
                     return
             await self._end(upload, ended, attempts)
@@ -178,7 +199,9 @@ class AudioDelivery:
         except AudioChanged as exc:
             return AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail=str(exc))
         except AudioUnreadable as exc:
-            return NotStored(str(exc)) if exc.may_pass else AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail=str(exc))
+            if exc.may_pass:
+                return NotStored(str(exc), hangs=isinstance(exc, AudioHangs))
+            return AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail=str(exc))
         return None if isinstance(result, Stored) else result
 
     async def _end(self, upload: AudioUpload, ended: AudioEnded | None, attempts: int) -> None:
@@ -196,7 +219,10 @@ class AudioDelivery:
         place = self.place_of(left.location)
         if place is None:
             return
-        kept = await place.dispose(left.location, left.plan, left.identity)
+        try:
+            kept = await place.dispose(left.location, left.plan, left.identity)
+        except AudioUnreadable as exc:
+            kept = NotDisposed(why=str(exc))
         if kept is not None and left.row not in self._kept:
             self._emit(AudioNotDisposed(source=left.source, why=kept.why))
         if kept is None or kept.is_final:

@@ -35,9 +35,10 @@ class Stored:
 
 @positional_record
 class NotStored:
-    """In words without anything of the target."""
-
     detail: str
+    """In words without anything of the target."""
+    hangs: bool = False
+    """The storage was not asked: the directory of the audio does not answer."""
 
 
 class _Pace:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable, Settled, Unsettled
+from tunerd.audio.audio_bytes import AudioChanged, AudioHangs, AudioMissing, AudioUnreadable, Settled, Unsettled
 from tunerd.audio_events import AudioFailed
 from tunerd.call import AudioState, Form
 from tunerd.delivery.audio_delivery import AudioDelivery
@@ -39,6 +39,7 @@ UNSETTLED_S: Final = 86_400.0
 """How long audio may still be written, or be out of reach for no fault of its own (a mount, a bucket)."""
 _AGAIN_S: Final = 1.0
 _ABSENT_AGAIN_S: Final = 10.0
+_HANGING_AGAIN_S: Final = 60.0
 
 
 class AudioWorker(Worker):
@@ -125,7 +126,10 @@ class AudioWorker(Worker):
             patience_s = ABSENT_S if isinstance(exc, AudioMissing) else UNSETTLED_S if exc.may_pass else 0.0
             if now - pending.looked_from >= patience_s:
                 return await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, str(exc))
-            await self._audio.audio_later(pending.row, now + _ABSENT_AGAIN_S, str(exc))
+            again_s = _ABSENT_AGAIN_S
+            if isinstance(exc, AudioHangs):  # with as many calls as came since it began to hang
+                again_s = min(max((now - pending.looked_from) / 4, _ABSENT_AGAIN_S), _HANGING_AGAIN_S)
+            await self._audio.audio_later(pending.row, now + again_s, str(exc))
             return None
         if isinstance(looked, Unsettled):
             if now - pending.looked_from >= UNSETTLED_S:

@@ -5,7 +5,7 @@ asked for none of them. What is an object's own is decided for its call. Nothing
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from tunerd.audio.object_faults import FaultKind, ObjectFault
 from tunerd.audio.signed_url import SignedUrl
@@ -25,6 +25,9 @@ _PATIENCE_S: Final = {FaultKind.MISSING: 1800.0, FaultKind.DENIED: 86_400.0}
 _LOOK_AGAIN_S: Final = (10.0, 600.0)
 _REASONS: Final = {FaultKind.TOO_LONG: FailReason.RECORDING_TOO_LONG, FaultKind.ADDRESS: FailReason.INVALID}
 
+SignUrl: TypeAlias = Callable[[str, float], Awaitable[SignedUrl]]
+"""(location, validity in seconds). Raises ObjectFault."""
+
 
 @positional_record
 class _BucketPause:
@@ -37,9 +40,9 @@ class _BucketPause:
 class UrlSigner:
     """One for all destinations: they share the buckets, and the credentials of the process."""
 
-    def __init__(self, clock: Clock, emit: Emit) -> None:
-        self._clock, self._emit = clock, emit
-        self._sign: Callable[[str, float], Awaitable[SignedUrl]] | None = None
+    def __init__(self, clock: Clock, emit: Emit, sign: SignUrl | None = None) -> None:
+        """`sign`: None, and the storage of each bucket is asked."""
+        self._clock, self._emit, self._sign = clock, emit, sign
         self._pauses: dict[str, _BucketPause] = {}
         """By scheme and bucket."""
 

@@ -14,14 +14,14 @@ import os
 import secrets
 import socket
 import struct
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from tunerd.clock import Clock
+from tunerd.daemon_threads import DaemonThreads
 from tunerd.events import Emit, ReadByAnother
 
 LOCK_EVERY_S: Final = 30.0
@@ -35,7 +35,6 @@ _IDS: Final = 2**31
 _FLOCK: Final = "hhqqi4x"
 _ELSEWHERE: Final = "another tunerd, in another container with the same volume"
 
-T = TypeVar("T")
 Identity = tuple[int, int]
 """Device and inode."""
 
@@ -140,9 +139,10 @@ async def tell_other_readers(
     each time that another reader comes. `seen` gets source -> who after each look."""
     reported: dict[str, str] = {}
     by_lock: set[str] = set()
+    threads = DaemonThreads(1, "tunerd-other-readers")
     try:
         while True:
-            found = dict.fromkeys(by_lock, _ELSEWHERE) | await _apart(lambda: readers.look(roots()))
+            found = dict.fromkeys(by_lock, _ELSEWHERE) | await threads.run(lambda: readers.look(roots()))
             for source, who in found.items():
                 if reported.get(source) != who:
                     emit(ReadByAnother(source=source, who=who, path=roots().get(source, "")))
@@ -152,35 +152,13 @@ async def tell_other_readers(
             if await clock.wait(stop, min(LOOK_EVERY_S, until_lock_s)):
                 return
             if until_lock_s <= LOOK_EVERY_S:
-                await _apart(lambda: readers.lock(roots()))
+                await threads.run(lambda: readers.lock(roots()))
                 await clock.wait(stop, LOCK_FOR_S / 2)
-                by_lock = await _apart(readers.locked_by_others)
+                by_lock = await threads.run(readers.locked_by_others)
                 await clock.wait(stop, LOCK_FOR_S / 2)
-                await _apart(readers.unlock)
+                await threads.run(readers.unlock)
     finally:
         readers.close()
-
-
-async def _apart(work: Callable[[], T]) -> T:
-    """In a thread that nobody waits for at the end: a network mount may hang for as long as it likes."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if not done.done():
-            done.set_exception(error) if error is not None else done.set_result(result)  # type: ignore[arg-type]
-
-    def act() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except Exception as exc:  # handed to whoever waits
-            error = exc
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=act, name="tunerd-other-readers", daemon=True).start()
-    return await done
 
 
 def _identities(roots: Mapping[str, str]) -> dict[str, Identity]:

@@ -7,13 +7,14 @@ lost. What is on disk file_search.py says; the ledger decides which call gets a 
 
 import asyncio
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
-from tunerd.audio.audio_bytes import AudioUnreadable
+from tunerd.audio.audio_bytes import AudioHangs, AudioUnreadable
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.local import AudioDirectories
 from tunerd.call import Origin, Recording
 from tunerd.clock import Clock
@@ -76,6 +77,15 @@ class _Page:
     settles_in: float | None = None
     """The soonest time at which a file that looks finished has been unchanged for long enough."""
 
+    def note(self, wanted: WantedFile, note: str) -> None:
+        if note != wanted.note:
+            self.notes[wanted.name] = note
+
+    def add(self, other: "_Page") -> None:
+        self.found += other.found
+        self.notes |= other.notes
+        self.settles_in = min((one for one in (self.settles_in, other.settles_in) if one is not None), default=None)
+
 
 class FinderLedger(FileQueries, Protocol):
     """What the finder needs of the ledger."""
@@ -86,9 +96,15 @@ class FinderLedger(FileQueries, Protocol):
 class RecordingFinder:
     """For all sources together: a name may be looked for by calls of several, and its file still goes to one call."""
 
-    def __init__(self, ledger: FinderLedger, clock: Clock, emit: Emit, directories: Mapping[str, SearchedDirectory]) -> None:
-        self._ledger, self._clock, self._emit = ledger, clock, emit
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="tunerd-recordings")
+    def __init__(
+        self,
+        ledger: FinderLedger,
+        clock: Clock,
+        emit: Emit,
+        directories: Mapping[str, SearchedDirectory],
+        threads: DirectoryThreads,
+    ) -> None:
+        self._ledger, self._clock, self._emit, self._threads = ledger, clock, emit, threads
         self._turn = asyncio.Lock()
         self._after = ""
         """The name that was looked at last; empty: the next one is the first."""
@@ -102,9 +118,6 @@ class RecordingFinder:
         """Reload."""
         self._places = directories
         self._directories = AudioDirectories(list(directories))
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
@@ -136,7 +149,7 @@ class RecordingFinder:
         try:
             wanted = await self._ledger.files_wanted(self._after, _PAGE)
             self._after = wanted[-1].name if len(wanted) == _PAGE else ""
-            page = await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._look(wanted))
+            page = await self._look(wanted)
             if page.notes:
                 await self._ledger.note_files(page.notes)
             if page.found:
@@ -154,9 +167,26 @@ class RecordingFinder:
         for event in failures_of(admitted.failed, admitted.matched):
             self._emit(event)
 
+    async def _look(self, wanted: Sequence[WantedFile]) -> _Page:
+        """One directory after the other. One that hangs is left alone, so that it keeps the others waiting only once."""
+        page, below = _Page(), defaultdict[str, list[WantedFile]](list)
+        for one in wanted:
+            try:
+                below[self._root_of(one.name)].append(one)
+            except AudioUnreadable as exc:
+                page.note(one, str(exc))
+        for root, names in below.items():
+            try:
+                page.add(await self._threads.run(root, partial(self._look_below, names)))
+            except AudioHangs as exc:
+                for one in names:
+                    page.note(one, str(exc))
+        _keep_newest(self._unchanged)
+        return page
+
     # In a thread.
 
-    def _look(self, wanted: Sequence[WantedFile]) -> _Page:
+    def _look_below(self, wanted: Sequence[WantedFile]) -> _Page:
         page = _Page()
         with FileSearch(self._directories) as search:
             for one in wanted:
@@ -164,14 +194,12 @@ class RecordingFinder:
                     note = self._note(one, search.find(FilePattern.parse(one.name), one.times), page)
                 except AudioUnreadable as exc:
                     note = str(exc)
-                if note != one.note:
-                    page.notes[one.name] = note
-        _keep_newest(self._unchanged)
+                page.note(one, note)
         return page
 
     def _note(self, wanted: WantedFile, files: Sequence[SeenFile], page: _Page) -> str:
         """What to say of the files with a name that is looked for. Those that are finished are put on the page, all or none."""
-        place = self._place(wanted.name)
+        place = self._places[self._root_of(wanted.name)]
         unfinished: list[SeenFile] = []
         for seen in files:
             wait_s = self._settles_in(seen, place.settle_s)
@@ -195,9 +223,8 @@ class RecordingFinder:
         at = self._admitted.get((name, identity))
         return at is None or self._clock.monotonic() - at > _FORGOTTEN_S
 
-    def _place(self, name: str) -> SearchedDirectory:
-        directory = self._directories.place(f"{FilePattern.parse(name).directory}/.")[0].root
-        return self._places[directory]
+    def _root_of(self, name: str) -> str:
+        return self._directories.root_of(f"{FilePattern.parse(name).directory}/.")
 
 
 def _recording(wanted: WantedFile, seen: SeenFile, source: str) -> Recording:

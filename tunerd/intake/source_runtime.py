@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from typing import Final, Protocol, TypeVar
 
@@ -11,6 +10,7 @@ from tunerd.audio.spool import AudioSpool, SpoolFull
 from tunerd.call import Recording
 from tunerd.clock import Clock
 from tunerd.config import Source
+from tunerd.daemon_threads import DaemonThreads
 from tunerd.events import Emit
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.crash_journal import CrashJournal
@@ -74,14 +74,14 @@ class SourceRuntime:
         """No new file is begun."""
         self.late_parts = 0
         """Documents of gathered calls that came after their call was sent, since the start."""
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tunerd-{source.name}")
+        self._threads = DaemonThreads(_THREADS, f"tunerd-{source.name}")
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs blocking work in one of the source's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._threads.run(work)
 
     async def spooled(self, recording: Recording) -> Recording:
         """The recording with its audio in the spool. While that is full the source is paused and tries again each second.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from types import MappingProxyType
 
+from tunerd.audio.directory_threads import DirectoryThreads
 from tunerd.audio.spool import AudioSpool
 from tunerd.clock import Clock
 from tunerd.config import Source
@@ -37,6 +38,8 @@ class IntakeOptions:
     """Its file."""
     spool: AudioSpool | None = None
     """Where audio that came inside documents is kept; without one, none is taken."""
+    audio_threads: DirectoryThreads | None = None
+    """In which files of recordings are looked for; without them, in threads of its own."""
     set_aside: SetAside | None = None
     """Makes a refusal of documents whose source gathers no more."""
     found_at_once: int = FOUND_AT_ONCE
@@ -78,7 +81,9 @@ class Intake:
         self._spool_sweeper = SpoolSweeper(spool, ledger, clock)
         set_aside = options.set_aside
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
-        self._finder = RecordingFinder(ledger, clock, emit, directories_of(sources))
+        self._finder = RecordingFinder(
+            ledger, clock, emit, directories_of(sources), options.audio_threads or DirectoryThreads(clock, emit)
+        )
         self._group: asyncio.TaskGroup | None = None
         self._asked = 0
         self._is_ending = False
@@ -141,7 +146,6 @@ class Intake:
 
     def close(self) -> None:
         """Give threads and watches back; `run` does so itself."""
-        self._finder.close()
         self._shared.watcher.close()
         for one in self._sources.values():
             one.close()

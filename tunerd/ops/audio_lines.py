@@ -13,6 +13,13 @@ def audio_line(event: Event) -> Line | None:
                 "path": event.path, "hint": "tunerd failed"}, "audio failed")  # fmt: skip
         case ae.AudioNotDisposed():
             return Line("warning", "after_upload failed", {"source": event.source, "why": event.why}, "after_upload failed")
+        case ae.DirectoryHangs():
+            return Line("warning", "a directory of recordings does not answer; its calls wait", {
+                "directory": event.directory, "after_s": event.after_s,
+                "hint": "bring its server back, or end what hangs with umount -f"})  # fmt: skip
+        case ae.DirectoryAnswers():
+            return Line("info", "a directory of recordings answers again", {
+                "directory": event.directory, "after_s": round(event.lasted_s)})  # fmt: skip
         case ae.UrlChecked() if event.is_first and event.detail:
             return Line("warning" if event.found == "refused" else "info", "a recording is not there yet; its call waits", {
                 "source": event.source, "call_id": event.call_id, "url": event.url, "found": event.found, "detail": event.detail,
