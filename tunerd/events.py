@@ -300,11 +300,10 @@ class IntakeResumed:
 
 @record
 class ReaderChanged:
-    """Which instance of a fleet reads a shared source now, as far as this one knows."""
+    """Which instance of a fleet reads a shared source now, as far as this one knows. `reader` is empty for this one."""
 
     source: str
     reader: str
-    """Empty: this one."""
 
 
 @record
@@ -348,6 +347,14 @@ class LedgerTrouble:
 
 
 @record
+class InstanceNameShared:
+    """Two hosts have the same `instance:`, and end each other's tunerd again and again. `host`: the other one."""
+
+    name: str
+    host: str
+
+
+@record
 class LedgerHealed:
     lasted_s: float
 
@@ -370,10 +377,9 @@ class LedgerRebuilt:
 @record
 class LedgerRolledBack:
     """Changes that the last process had committed are no longer in the ledger: its write-ahead log is gone, cut or damaged,
-    or an older copy stands in the file's place."""
+    or an older copy is in the file's place. `commits`: how many are missing."""
 
     commits: int
-    """How many are missing."""
 
 
 class StuckKind(StrEnum):
@@ -408,7 +414,7 @@ Event: TypeAlias = (
     | ConcurrencyChanged | IntakePaused | IntakeResumed
     | ReaderChanged | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
-    | AudioRetried | AudioFailed | AudioNotDisposed | UrlChecked | DirectoryHangs | DirectoryAnswers
+    | AudioRetried | AudioFailed | AudioNotDisposed | UrlChecked | DirectoryHangs | DirectoryAnswers | InstanceNameShared
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -145,6 +146,39 @@ async def test_an_instance_without_a_database_stops_sending(server: "Server", po
         assert not ledger.heartbeat.may_judge()
     finally:
         await ledger.close()
+
+
+async def test_two_hosts_that_take_a_name_from_each_other_are_told(server: "Server") -> None:
+    """Only when the name comes back from a host that is alive: a tunerd that moved, or that started again, is no such case."""
+    from tunerd.events import InstanceNameShared
+    from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
+    from tunerd.ledger.postgresql.postgresql_server import connect
+
+    async def start() -> list[InstanceNameShared]:
+        emitted = Recorder()
+        opened.append(await PostgresqlLedger.open(server, now=NOW, emit=emitted, instance="pod-0"))
+        return emitted.seen(InstanceNameShared)
+
+    def move(**columns: object) -> None:
+        with connect(server) as connection:
+            for name, value in columns.items():
+                connection.execute(f"UPDATE {server.schema}.instance SET {name} = %s", (value,))
+
+    opened: list[PostgresqlLedger] = []
+    try:
+        assert await start() == []
+        assert await start() == []  # again on this host
+        move(host="elsewhere")
+        assert await start() == []  # it moved here
+        move(host="elsewhere", taken_from=socket.gethostname())
+        assert await start() == [InstanceNameShared(name="pod-0", host="elsewhere")]
+        move(host="elsewhere", taken_from=socket.gethostname(), is_over=1)
+        assert await start() == []  # ended in order there
+        move(host="elsewhere", taken_from=socket.gethostname(), is_over=0, heartbeat_at=0.0)
+        assert await start() == []  # silent there for long
+    finally:
+        for one in opened:
+            await one.close()
 
 
 async def test_a_second_start_of_a_name_supersedes_the_first(server: "Server") -> None:

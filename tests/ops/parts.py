@@ -158,6 +158,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.KeyChanged(destination="d"),
         e.LedgerTrouble(detail=f"disk full {text}"),
         e.LedgerHealed(lasted_s=4.0),
+        e.InstanceNameShared(name="pod-0", host="node-b"),
         e.LedgerRebuilt(kept_as="/l.db.corrupt", salvaged=7, documents_lost=2, unread=1),
         e.LedgerRolledBack(commits=3),
         *(e.Stuck(what=what, count=2) for what in e.StuckKind),

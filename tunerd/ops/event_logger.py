@@ -188,6 +188,9 @@ def _intake_line(event: e.Event) -> Line | None:
             return Line("info", "this instance reads the shared source", {"source": event.source})
         case e.ReaderChanged():
             return Line("info", "another instance reads the shared source", {"source": event.source, "reader": event.reader})
+        case e.InstanceNameShared():
+            return Line("warning", "two hosts have the same instance name, and end each other again and again", {
+                "instance": event.name, "other_host": event.host, "hint": "give each host its own `instance:`"})  # fmt: skip
         case e.WatchDegraded():
             return Line("warning", "inotify is unavailable; falling back to periodic scans", {
                 "source": event.source, "detail": event.detail}, "watch degraded")  # fmt: skip

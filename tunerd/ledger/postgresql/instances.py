@@ -17,11 +17,13 @@ from tunerd.statuses import InstanceStatus
 _AT_ONCE: Final = 256
 
 NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
+ALIVE_ELSEWHERE: Final = f"""SELECT host, taken_from FROM instance
+WHERE name = %s AND host <> %s AND is_over = 0 AND heartbeat_at >= {NOW} - %s FOR UPDATE"""
 START: Final = f"""INSERT INTO instance
-(name, number, generation, version, host, started_at, heartbeat_at, is_over, is_reading)
-VALUES (%s, nextval('instance_number'), nextval('generation'), %s, %s, {NOW}, {NOW}, 0, 0)
+(name, number, generation, version, host, taken_from, started_at, heartbeat_at, is_over, is_reading)
+VALUES (%s, nextval('instance_number'), nextval('generation'), %s, %s, %s, {NOW}, {NOW}, 0, 0)
 ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, version = excluded.version, host = excluded.host,
-started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
+taken_from = excluded.taken_from, started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
 is_over = 0, is_reading = 0 RETURNING number, generation"""
 BEAT: Final = f"UPDATE instance SET heartbeat_at = {NOW} WHERE name = %s AND generation = %s RETURNING heartbeat_at"
 END: Final = (
@@ -56,6 +58,8 @@ class Instance:
     """Of the name, whatever its start."""
     generation: int
     renewals: Renewals
+    taken_back_from: str = ""
+    """A host that had taken this name from this host, and was alive. So both go on taking it from each other."""
 
 
 def start_instance(connection: PatientConnection, server: Server, name: str, version: str, host: str) -> Instance:
@@ -63,9 +67,16 @@ def start_instance(connection: PatientConnection, server: Server, name: str, ver
     began_at = boottime()
     with connection.transaction():
         connection.execute(server.set_search_path)
-        found = connection.execute(START, (name, version, host)).fetchone()
+        rival, had_taken_from = connection.execute(ALIVE_ELSEWHERE, (name, host, server.pulse.dead_after_s)).fetchone() or (
+            "",
+            "",
+        )
+        found = connection.execute(START, (name, version, host, rival)).fetchone()
     number, generation = (0, 0) if found is None else found
-    return Instance(name=name, number=number, generation=generation, renewals=Renewals(server.pulse, began_at))
+    return Instance(
+        name=name, number=number, generation=generation, renewals=Renewals(server.pulse, began_at),
+        taken_back_from=rival if had_taken_from == host else "",
+    )  # fmt: skip
 
 
 def boottime() -> float:

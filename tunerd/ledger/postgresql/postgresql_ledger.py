@@ -12,7 +12,7 @@ import psycopg
 
 from tunerd import __version__
 from tunerd.clock import Clock, SystemClock
-from tunerd.events import Emit
+from tunerd.events import Emit, InstanceNameShared
 from tunerd.ledger import DiskUse, FailedCall, FileMark, LedgerUnavailable, Retention
 from tunerd.ledger.commands.timers import VANISHED_KEPT_S
 from tunerd.ledger.disks import Disks
@@ -113,6 +113,8 @@ class PostgresqlLedger(StoredLedger):
         columns = dialect.columns("".join(scripts()))
         name = instance or socket.gethostname()
         store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks(), create)
+        if started.taken_back_from:
+            emit(InstanceNameShared(name=name, host=started.taken_back_from))
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
         heartbeat = Heartbeat(server, started, used_clock)
         fleet = ServerFleet(heartbeat, loop, FleetPacing(server))

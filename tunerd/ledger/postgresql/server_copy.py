@@ -41,8 +41,8 @@ AND NOT EXISTS (SELECT FROM {table} AS shared WHERE shared.volume = 0 AND shared
 """What is known of volumes that the instance had before is of no use to a file. Of a source that became `shared: true`, or was it
 once, both are known, and a file has room for one: the shared volume's."""
 _ENTER: Final = f"""INSERT INTO instance
-(name, number, generation, version, host, started_at, heartbeat_at, is_over, is_reading)
-VALUES (%s, nextval('instance_number'), nextval('generation'), '', '', {NOW}, {NOW}, 1, 0)
+(name, number, generation, version, host, taken_from, started_at, heartbeat_at, is_over, is_reading)
+VALUES (%s, nextval('instance_number'), nextval('generation'), '', '', '', {NOW}, {NOW}, 1, 0)
 ON CONFLICT (name) DO UPDATE SET is_over = 1 RETURNING number"""
 _VOLUMES: Final = f"""INSERT INTO volume (number, owner, source, identity, seen_at)
 SELECT nextval('volume_number'), %s, source, '{VOLUME_COPIED}', {NOW} FROM (

@@ -320,6 +320,7 @@ CREATE TABLE instance (
     generation INTEGER NOT NULL,          -- of its last start; no number is given twice, to whichever instance
     version TEXT NOT NULL,
     host TEXT NOT NULL,
+    taken_from TEXT NOT NULL,             -- another host, on which the start before the last one was alive when the last one took its name
     started_at REAL NOT NULL,             -- by the clock of the database, as the next
     heartbeat_at REAL NOT NULL,
     is_over INTEGER NOT NULL,             -- 1: its last start ended in order
