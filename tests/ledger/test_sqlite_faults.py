@@ -335,7 +335,7 @@ async def test_the_rule_about_far_recordings_waits_for_no_disk(tmp_path: Path) -
         await ledger.set_far_rule(FAR_NOT_YET, NOW)
         await put(ledger, waiting("a", egress(within_s=600.0, wait_s=10)))
         await bring(ledger, recording(at_s=300.0))
-        disk.breaks(Fault.FULL)
+        disk.breaks(Fault.IO_ERROR)
         with pytest.raises(LedgerUnavailable):
             await put(ledger, make_call("b"))
         async with asyncio.timeout(5):
