@@ -238,7 +238,7 @@ async def test_a_start_gives_nobody_up_who_is_only_silent(open_instance: Open, d
     """After the database was away every instance is silent for a moment: who starts first has not heard anybody for 30 s."""
     database = database_of_a
     database.execute(
-        "INSERT INTO instance VALUES ('silent', 98, 998, '1', 'silent', 0, extract(epoch FROM clock_timestamp()) - 60, 0, 0)"
+        "INSERT INTO instance VALUES ('silent', 98, 998, '1', 'silent', '', 0, extract(epoch FROM clock_timestamp()) - 60, 0, 0)"
     )
     database.execute("UPDATE call SET holder = 998, claims = claims + 1")
     await open_instance("b")
@@ -263,7 +263,7 @@ async def test_a_recovery_that_comes_late_takes_nothing_from_the_new_holder(
         while not database.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
             await asyncio.to_thread(lambda: None)
     database.execute("UPDATE call SET holder = 999, claims = claims + 1 WHERE row = %s", (held.row,))
-    database.execute("INSERT INTO instance VALUES ('b', 99, 999, '1', 'b', 0, extract(epoch FROM clock_timestamp()), 0, 0)")
+    database.execute("INSERT INTO instance VALUES ('b', 99, 999, '1', 'b', '', 0, extract(epoch FROM clock_timestamp()), 0, 0)")
     database.execute("COMMIT")
     await late
     assert database.execute("SELECT state, holder FROM call").fetchone() == ("sending", 999)
