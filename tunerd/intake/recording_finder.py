@@ -34,6 +34,8 @@ PAUSE_S: Final = 1.0
 PATIENCE_S: Final = 60.0
 """How long a file must stay unchanged that does not look like a finished recording."""
 _PAGE: Final = 100
+_PIECE_S: Final = 1.0
+"""After so long a thread gives back what it has: a hundred names in a large directory take longer than a look may (ANSWER_S)."""
 _REMEMBERED: Final = 10_000
 _FORGOTTEN_S: Final = 3600.0
 
@@ -176,26 +178,32 @@ class RecordingFinder:
             except AudioUnreadable as exc:
                 page.note(one, str(exc))
         for root, names in below.items():
+            left: Sequence[WantedFile] = names
             try:
-                page.add(await self._threads.run(root, partial(self._look_below, names)))
+                while left:
+                    piece, left = await self._threads.run(root, partial(self._look_below, left))
+                    page.add(piece)
             except AudioHangs as exc:
-                for one in names:
+                for one in left:
                     page.note(one, str(exc))
         _keep_newest(self._unchanged)
         return page
 
     # In a thread.
 
-    def _look_below(self, wanted: Sequence[WantedFile]) -> _Page:
-        page = _Page()
+    def _look_below(self, wanted: Sequence[WantedFile]) -> tuple[_Page, Sequence[WantedFile]]:
+        """What came of the first names, and those that are left: it takes hardly longer than _PIECE_S, or than one name."""
+        page, until = _Page(), self._clock.monotonic() + _PIECE_S
         with FileSearch(self._directories) as search:
-            for one in wanted:
+            for number, one in enumerate(wanted, 1):
                 try:
                     note = self._note(one, search.find(FilePattern.parse(one.name), one.times), page)
                 except AudioUnreadable as exc:
                     note = str(exc)
                 page.note(one, note)
-        return page
+                if self._clock.monotonic() >= until:
+                    return page, wanted[number:]
+        return page, ()
 
     def _note(self, wanted: WantedFile, files: Sequence[SeenFile], page: _Page) -> str:
         """What to say of the files with a name that is looked for. Those that are finished are put on the page, all or none."""

@@ -41,6 +41,8 @@ class SourceReader:
         """`gather`: of a source whose calls come of several documents."""
         self.source = source
         self.ended = asyncio.Event()
+        self.is_retired = False
+        """A reload ends it for good, whoever's turn it is."""
         self._runtime = SourceRuntime(source, shared)
         self._clock, self._pauses = shared.clock, self._runtime.pauses
         self._files = SourceFiles.of(source, shared.descriptors, shared.spool, shared.gone_kept)

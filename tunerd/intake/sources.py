@@ -132,7 +132,7 @@ class Intake:
                 await one.take_suspects()
                 await one.run()
                 watching.cancel()
-            if self._is_ending or self._turns.has(one.source) or self._sources.get(one.source.name) is not one:
+            if self._is_ending or one.is_retired or self._turns.has(one.source):
                 return
             one = self._replaced(one)
         one.ended.set()
@@ -228,10 +228,12 @@ class Intake:
             self._shared.descriptors.min_free_bytes = limits.min_free_bytes
         self._finder.change(directories_of(sources))
         wanted = {source.name: source for source in sources}
-        for name, one in list(self._sources.items()):
+        for name in list(self._sources):
+            one = self._sources[name]  # meanwhile it may have been replaced
             if wanted.get(name) == one.source and (name in gathers) == one.gathers:
                 one.remap(mappings[name], gathers.get(name))
                 continue
+            one.is_retired = True
             one.end()
             if self._group is not None:
                 await one.ended.wait()
