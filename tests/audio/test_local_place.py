@@ -1,6 +1,7 @@
 """audio/local_place.py and spool_place.py: files and spool entries as delivery uses them."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from tests.audio import made
 from tests.audio.made import local_place, threads
 from tests.real_parts import needs_strace
-from tunerd.audio.audio_bytes import AudioPlace, NotDisposed, Settled, Unsettled
+from tunerd.audio.audio_bytes import AudioPlace, AudioUnreadable, NotDisposed, Settled, Unsettled
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import AfterUpload, AudioPlan, Publish
@@ -228,3 +229,34 @@ def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
     assert "EPERM" in (tmp_path / "calls").read_text()
     assert {one.name: one.read_bytes() for one in tmp_path.glob("done/*")} == {"a.wav": b"another call", "1-a.wav": content}
     assert sorted(one.name for one in tmp_path.iterdir()) == ["calls", "done"]
+
+
+async def test_a_spool_entry_that_cannot_be_removed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk became read-only: that is said, and tried again later, as with a file."""
+    spool = AudioSpool(str(tmp_path), 1_000_000)
+    location, identity = spool.add("/calls/a.json", [made.wav()])
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    kept = await SpoolPlace(spool, threads()).dispose(location, plan_for(tmp_path), str(identity))
+    assert kept is not None
+    assert (kept.is_final, "stays: Read-only file system" in kept.why) == (False, True)
+
+
+async def test_a_file_that_a_network_file_system_loses_once_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ESTALE: another machine deleted it. It is said in words, and worth another try."""
+    path, fstat = tmp_path / "a.wav", os.fstat
+    path.write_bytes(made.wav())
+
+    def stale(fd: int) -> os.stat_result:
+        at = fstat(fd)
+        if at.st_ino == path.stat().st_ino:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return at
+
+    monkeypatch.setattr(os, "fstat", stale)
+    with pytest.raises(AudioUnreadable, match="Stale file handle") as raised:
+        await local_place().look(file_location(str(path)).text, plan_for(tmp_path), "", time.time() + 100)
+    assert raised.value.may_pass

@@ -70,7 +70,8 @@ class AudioDirectories:
         with _explained(path), self.opened_root(tree) as inside:
             fd = inside.open(relative)
         try:
-            at = os.fstat(fd)
+            with _explained(path):  # a network file system may have lost it since
+                at = os.fstat(fd)
             if not stat.S_ISREG(at.st_mode):
                 raise _no_file(path, at.st_mode)
             identity = FileIdentity.of(at)

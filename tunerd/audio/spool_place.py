@@ -34,5 +34,9 @@ class SpoolPlace:
 
     async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
         """Whatever `after_upload` says: the spool is nobody's archive."""
-        await self._threads.run(self._spool.directory, lambda: self._spool.remove(location))
+        try:
+            await self._threads.run(self._spool.directory, lambda: self._spool.remove(location))
+        except OSError as exc:
+            path, why = self._spool.path_of(location), exc.strerror or type(exc).__name__
+            return NotDisposed(why=f"{path} stays: {why}; give tunerd the right to write in its spool directory")
         return None
