@@ -72,3 +72,23 @@ def test_a_process_ends_while_a_thread_hangs() -> None:
     """Nobody waits for the work at the end of the process."""
     code = "import threading; from tunerd.daemon_threads import DaemonThreads as T; T(1, 'x').submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 0
+
+
+def test_when_the_system_gives_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are there do the work; without any it is refused, and later there may be one again."""
+    daemon, over = DaemonThreads(2, "test"), threading.Event()
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                daemon.submit(over.wait)
+    first = daemon.submit(over.wait)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        second = daemon.submit(lambda: 2)
+    over.set()
+    assert (first.result(10), second.result(10)) == (True, 2)

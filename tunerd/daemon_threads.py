@@ -35,9 +35,19 @@ class DaemonThreads:
             if self._idle >= len(self._todo):
                 self._changed.notify()
             elif self._count < self._most:
-                self._count += 1
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                self._start()
         return future
+
+    def _start(self) -> None:
+        """Raises RuntimeError where the system gives no thread at all; the threads that there are do without another one."""
+        self._count += 1
+        try:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        except RuntimeError:
+            self._count -= 1
+            if self._count == 0:
+                self._todo.pop()
+                raise
 
     def close(self) -> None:
         """What is not begun is cancelled."""

@@ -55,6 +55,7 @@ from tunerd.ops.measuring import measure_forever
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier
 from tunerd.outcome import Outcome
+from tunerd.reload_threads import ReloadThreads
 from tunerd.yaml_location import ConfigError
 
 
@@ -74,6 +75,7 @@ class Runtime:
     now: Callable[[], float]
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One reload at a time: a signal and an order over the control socket may come together."""
+    threads: ReloadThreads = field(default_factory=ReloadThreads)
 
     def read_again(self, source: str, path: str, offset: int) -> Document | RefusedDocument:
         """One place on disk, as it is now (blocking)."""
@@ -214,9 +216,6 @@ def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Docum
     return {name: mapping.map_read for name, mapping in mappings.items()}
 
 
-# Reload.
-
-
 async def reload(
     runtime: Runtime, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
@@ -231,10 +230,11 @@ async def _reload_now(
     notifier.reloading()
     facts = runtime.facts
     try:
-        config = await asyncio.to_thread(load, file, environ)
+        config = await runtime.threads.run(file, lambda: load(file, environ))
         refuse_changes(runtime.config, config)
         refuse_proxies(config, environ)
         mappings = await asyncio.to_thread(compile_sources, config, environ, forms_of(config.destinations))
+        disks = await runtime.threads.run(file, lambda: disks_of(config))
     except ConfigError as exc:
         facts.problems = tuple(map(str, exc.problems))
         facts.last_reload_successful = False
@@ -247,7 +247,7 @@ async def _reload_now(
         runtime.ask_url.change({one.name: one.verify.allow for one in config.sources})
         runtime.ledger.keep_free(config.ledger.min_free_bytes)
         with suppress(LedgerUnavailable):  # it is asked again for each source, once the server answers
-            await runtime.ledger.set_disks(await asyncio.to_thread(disks_of, config))
+            await runtime.ledger.set_disks(disks)
         await runtime.delivery.update(config.destinations, config.delivery)
         await runtime.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger), _gathers(mappings))
         facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, runtime.now()

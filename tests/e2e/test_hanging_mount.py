@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -76,6 +77,24 @@ async def test_a_source_that_hangs_holds_up_no_stop(tmp_path: Path) -> None:
                 assert time.monotonic() - began < 6.0
 
 
-def _waits_in_fuse(pid: int) -> bool:
-    """Whether a thread of the process waits for the file system that nobody serves."""
-    return any("fuse" in (task / "wchan").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+async def test_a_reload_while_a_source_hangs_holds_up_no_stop(tmp_path: Path) -> None:
+    """Whoever reads the configuration again looks at its directories: SIGTERM still ends the daemon."""
+    for name in ("calls", "recordings"):
+        (tmp_path / name).mkdir()
+    async with Sandbox() as tuner:
+        config = tmp_path / "tunerd.yaml"
+        config.write_text(config_text(tuner.url, tmp_path, drain="5s"))
+        async with running(config) as daemon:
+            with hanging(tmp_path / "calls"):
+                await until(lambda: _waits_in_fuse(daemon.pid))
+                before = _waits_in_fuse(daemon.pid)
+                daemon.signal(signal.SIGHUP)
+                await until(lambda: _waits_in_fuse(daemon.pid) > before)
+                began = time.monotonic()
+                assert await daemon.stop() == 0
+                assert time.monotonic() - began < 6.0
+
+
+def _waits_in_fuse(pid: int) -> int:
+    """How many threads of the process wait for the file system that nobody serves."""
+    return sum("fuse" in (task / "wchan").read_text() for task in Path(f"/proc/{pid}/task").iterdir())

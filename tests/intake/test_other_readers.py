@@ -109,3 +109,20 @@ async def _until(is_so: object, clock: FakeClock) -> None:
         while not is_so():
             await clock.advance(LOCK_EVERY_S / 60)
             await asyncio.to_thread(os.getpid)
+
+
+def test_a_lock_that_is_being_given_back_is_not_closed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing it hangs with its mount, in a thread; the process ends meanwhile."""
+    readers, closed, close = OtherReaders("/l"), [], os.close
+    readers.lock({"a": str(tmp_path)})
+
+    def hangs(fd: int) -> None:
+        closed.append(fd)
+        if len(closed) == 1:
+            readers.close()
+
+    monkeypatch.setattr(os, "close", hangs)
+    readers.unlock()
+    monkeypatch.undo()
+    assert len(closed) == 1
+    close(closed[0])

@@ -27,6 +27,7 @@ from tunerd.events import Emit, ReadByAnother
 LOCK_EVERY_S: Final = 30.0
 LOCK_FOR_S: Final = 1.0
 LOOK_EVERY_S: Final = 10.0
+_CLOSES_S: Final = 0.5
 
 _PREFIX: Final = "tunerd-reads"
 _MAX_NAME: Final = 107
@@ -79,9 +80,11 @@ class OtherReaders:
         return {source for source, fd in self._locked.items() if self._has_other(fd)}
 
     def unlock(self) -> None:
-        for fd in self._locked.values():
+        """Each is forgotten before it is closed: that may hang with its file system, and `close` must not close the number again,
+        which is soon somebody else's."""
+        while self._locked:
+            _, fd = self._locked.popitem()
             os.close(fd)
-        self._locked.clear()
 
     def close(self) -> None:
         self.unlock()
@@ -157,8 +160,10 @@ async def tell_other_readers(
                 by_lock = await threads.run(readers.locked_by_others)
                 await clock.wait(stop, LOCK_FOR_S / 2)
                 await threads.run(readers.unlock)
-    finally:
-        readers.close()
+    finally:  # in the same thread, behind what it does: to close a lock may hang, too, and the end of the process closes all
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSES_S):
+                await threads.run(readers.close)
 
 
 def _identities(roots: Mapping[str, str]) -> dict[str, Identity]:
