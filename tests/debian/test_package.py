@@ -54,7 +54,7 @@ import importlib, pkgutil, socket, sys
 from importlib.metadata import packages_distributions
 import tunerd
 sys.path.append("/mnt/extras")
-for name in packages_distributions():
+for name in sorted(packages_distributions()):  # psycopg before psycopg_binary, which asks for that
     if name.isidentifier() and not name.startswith("_"):
         importlib.import_module(name)
 for module in pkgutil.walk_packages(tunerd.__path__, "tunerd."):
