@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The tests in half as many processes again as there are cores, because many tests wait for daemons. A process that has no more work
+# The tests in twice as many processes as there are cores, because many tests wait for daemons. A process that has no more work
 # takes some of another's.
 WORKERS ?= $(shell echo $$(( $$(nproc) * 2 )))
 PARALLEL := -n $(WORKERS) --dist worksteal
