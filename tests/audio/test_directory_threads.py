@@ -38,8 +38,8 @@ async def answers(threads: DirectoryThreads, directory: str) -> bool:
 
 
 async def test_a_directory_that_hangs_gets_no_more_threads_until_it_comes_back() -> None:
-    """The first work that takes too long is reported once. From then on nothing is begun there, all else goes on, and when the
-    work has come back, which is reported once too, the directory is as before."""
+    """The first work that takes too long is reported once. From then on no work is begun there, and work in other directories is
+    done. That the work has come back is reported once, too; then the directory is used as before."""
     told, work = Recorder(), Work()
     threads = DirectoryThreads(FakeClock(), told, answer_s=0.05)
     for _ in range(3):

@@ -91,10 +91,12 @@ async def staged(
     *,
     key: str = KEY,
     ledger: MemoryLedger | None = None,
+    clock: FakeClock | None = None,
     answer_s: float = ANSWER_S,
     **settings: Any,
 ) -> AsyncIterator[Stage]:
-    clock, directory = FakeClock(time.time()), tmp_path / "rec"  # the storage's clock, with which it signs, is a real one
+    """`ledger` and `clock`: those of the stage before a restart."""
+    clock, directory = clock or FakeClock(time.time()), tmp_path / "rec"  # the storage signs by the real time
     directory.mkdir(exist_ok=True)
     async with Sandbox(faults=faults) as tuner, open_session() as session, open_session() as storage:
 
@@ -359,7 +361,7 @@ async def test_a_key_is_tried_with_a_call_that_has_audio(tmp_path: Path) -> None
         await stage.call("a", stage.record("a.wav"))
         await stage.pass_until(PauseBegan, step_s=1.0)
         await stage.rig.stop()
-    async with staged(tmp_path, Faults(require_key="tr_api_other"), ledger=ledger) as stage:
+    async with staged(tmp_path, Faults(require_key="tr_api_other"), ledger=ledger, clock=stage.clock) as stage:
         for _ in range(40):
             await stage.clock.advance(1.0)
         assert not stage.rig.told.seen(PauseEnded)

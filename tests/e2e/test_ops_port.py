@@ -15,8 +15,9 @@ LINES = 10
 
 @contextmanager
 def exhausted(daemon: Daemon) -> Iterator[None]:
-    """The limit is where the first free descriptor would be: each one below it is taken."""
-    taken = {int(fd.name) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+    """The limit is where the first free descriptor would be: each one below it is taken. What is open for a moment only, and would
+    be free later, does not count."""
+    taken = set.intersection(*({int(fd.name) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()} for _ in range(50)))
     limit = next(number for number in range(len(taken) + 1) if number not in taken)
     before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     yield

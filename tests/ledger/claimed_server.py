@@ -95,7 +95,7 @@ _READY: Final = _message(b"Z", b"I")
 
 @contextmanager
 def claimed_server(described: str, number: str) -> Iterator[ClaimedServer]:
-    """`described`: what `SELECT version()` gives. `number`: what the client is told as server_version at its start."""
+    """`described`: what `SELECT version()` gives. `number`: the server_version that a client gets at its start."""
     with ClaimedServer(described, number) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -105,7 +105,7 @@ async def test_calls_of_a_destination_that_another_instance_may_serve_stay(open_
 
 
 async def test_gathered_documents_of_a_source_that_another_instance_may_have_are_not_given_up(open_instance: Open) -> None:
-    """An instance with an older configuration does not have the source yet: it is told of none that it could miss."""
+    """An instance with an older configuration does not have the source yet, so no call of that source fails there."""
     b, c = await open_instance("b"), await open_instance("c")
     await collect(b, fragment())
     assert list(await c.gathering_sources()) == []

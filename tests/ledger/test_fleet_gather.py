@@ -70,7 +70,7 @@ def holdup(server: "Server", two: object) -> "Iterator[Connection]":
 
 
 async def waits(connection: "Connection", count: int) -> None:
-    """Until so many sessions wait for a lock."""
+    """Wait until `count` sessions wait for a lock."""
     async with asyncio.timeout(5):
         while connection.execute("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted").fetchone() != (count,):
             await asyncio.to_thread(connection.execute, "SELECT pg_sleep(0.01)")

@@ -132,7 +132,7 @@ async def test_nobody_judges_others_before_its_own_heartbeats_were_steady(server
 
 
 async def test_an_instance_without_a_database_stops_sending(server: "Server", postgres: Cluster) -> None:
-    """It stops before others may give it up, and goes on when a heartbeat arrived; judging others takes longer."""
+    """An instance stops sending before others may give it up, and sends again after its next heartbeat; it judges others later."""
     from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
 
     ledger = await PostgresqlLedger.open(server, now=NOW, emit=Recorder(), instance="a")

@@ -46,7 +46,7 @@ def database(server: "Server", ledger: "PostgresqlLedger") -> "Iterator[Connecti
 
 
 async def looks(ledger: "PostgresqlLedger", count: int) -> None:
-    """The writer looks at what others did, without a command, so many times from now on."""
+    """Wait until the writer has looked at what other instances did, `count` times from now on, without a command."""
     for _ in range(count):
         before = ledger._writer._looked_at  # type: ignore[attr-defined]
         async with asyncio.timeout(10):

@@ -35,7 +35,7 @@ pytestmark = needs_postgres
 Open = Callable[[str], "Awaitable[PostgresqlLedger]"]
 SHARED = frozenset({"agent"})
 GIVEN_UP = "UPDATE instance SET is_over = 1 WHERE name = 'a'"
-"""What makes the others take it for gone although it goes on."""
+"""After this the other instances count instance `a` as ended, although it still runs."""
 READS = """
 import asyncio, sys
 from pathlib import Path
@@ -132,7 +132,7 @@ async def process_that_reads(server: "Server", name: str, root: Path) -> asyncio
 
 
 async def rows(ledger: "PostgresqlLedger", count: int) -> list[str]:
-    """The call ids of all rows ("" without one), once there are so many."""
+    """The call ids of all rows ("" without one), once there are `count` rows."""
 
     async def found() -> list[str]:
         listed = sorted(one.call_id or "" for one in await ledger.calls(Filter(dismissed=None)))

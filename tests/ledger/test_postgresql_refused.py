@@ -155,7 +155,7 @@ async def test_a_password_that_is_changed_at_run_time(users: Cluster, tmp_path: 
     async with asyncio.timeout(30):
         await told.until(LedgerHealed)
         await settled
-    assert len(told.seen(LedgerTrouble)) == 2, "each reason is told once, and not each second"
+    assert len(told.seen(LedgerTrouble)) == 2, "each reason is reported once, and not each second"
     assert await state(ledger, "c1") is State.SENT
     assert (await claimed(ledger, NOW + 2)).call_id == "c2"
     await ledger.close()

@@ -28,7 +28,7 @@ if sys.argv[2] == "closed":
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "damaged", "an older copy"])
 async def test_a_write_ahead_log_that_was_rolled_back_is_told(tmp_path: Path, harm: str) -> None:
-    """The file is sound, so SQLite says nothing: commits are missing all the same, and how many is told, once."""
+    """The file is sound, so SQLite finds no fault; tunerd reports once how many commits are missing."""
     path, wal, copy = tmp_path / "ledger.db", tmp_path / "ledger.db-wal", tmp_path / "copy"
     await make(path, sent=3)
     ledger, _ = await reopen(path)

@@ -70,7 +70,7 @@ class World(Outside):
         await self.restarted()
 
     async def works(self, turns: int) -> None:
-        """Calls are sent, as long as there are any, for so many turns of a worker."""
+        """A worker sends calls for `turns` turns, or until none is due."""
         for _ in range(turns):
             if not self.ledger.gauges().calls.get(State.DUE):
                 return
